@@ -1,0 +1,205 @@
+"""The public surface: everything a plugin may use. What is not here is private, whatever its name.
+
+Names that need torch are imported on first use, so that listing plugins stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.batch import (
+    Batch,
+    Column,
+    Credit,
+    LossTerm,
+    Mean,
+    Need,
+    Packed,
+    Reduction,
+    Terms,
+    Weights,
+)
+from orchestrator.component import (
+    Command,
+    Component,
+    NoOptions,
+    PluginConfig,
+    Recipe,
+    ReportSection,
+    Role,
+    Use,
+    UseAdvantage,
+    UseEnvironment,
+    UseObjective,
+    UseReward,
+    UseSampler,
+)
+from orchestrator.errors import ConfigError, OrchestratorError, Problem, TrialError
+from orchestrator.markers import hookimpl
+from orchestrator.registry import Components, Registry, load_registry
+from orchestrator.roles import (
+    AdvantageEstimator,
+    BetweenRounds,
+    Collect,
+    Environment,
+    Episode,
+    MultiAgentEpisode,
+    Objective,
+    Policy,
+    Prepares,
+    Reward,
+    Sampler,
+    ScalesGradient,
+    Stateful,
+)
+from orchestrator.types import (
+    Action,
+    Context,
+    Couples,
+    Features,
+    Feedback,
+    Finish,
+    Message,
+    Messages,
+    Observation,
+    Rollout,
+    RolloutGroup,
+    RolloutRequest,
+    Sampling,
+    Score,
+    Speaks,
+    Split,
+    Stop,
+    Task,
+    Trial,
+    TrialResult,
+    Turn,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.maths.advantages import (
+        discounted_returns,
+        generalised_advantages,
+        group_centered,
+        leave_one_out,
+        whiten,
+    )
+    from orchestrator.maths.losses import clipped_surrogate, clipped_value_loss, cross_entropy, kl_estimate
+    from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
+    from orchestrator.maths.ratios import importance_ratio, log_ratio
+    from orchestrator.maths.shapes import expect_shape
+    from orchestrator.training.reduction import reduce_terms
+
+_LAZY = {
+    "clipped_surrogate": "orchestrator.maths.losses",
+    "clipped_value_loss": "orchestrator.maths.losses",
+    "cross_entropy": "orchestrator.maths.losses",
+    "discounted_returns": "orchestrator.maths.advantages",
+    "expect_shape": "orchestrator.maths.shapes",
+    "generalised_advantages": "orchestrator.maths.advantages",
+    "group_centered": "orchestrator.maths.advantages",
+    "importance_ratio": "orchestrator.maths.ratios",
+    "kl_estimate": "orchestrator.maths.losses",
+    "leave_one_out": "orchestrator.maths.advantages",
+    "log_ratio": "orchestrator.maths.ratios",
+    "masked_mean": "orchestrator.maths.masked",
+    "masked_std": "orchestrator.maths.masked",
+    "masked_sum": "orchestrator.maths.masked",
+    "reduce_terms": "orchestrator.training.reduction",
+    "sequence_sum": "orchestrator.maths.masked",
+    "whiten": "orchestrator.maths.advantages",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "Action",
+    "AdvantageEstimator",
+    "Batch",
+    "BetweenRounds",
+    "Collect",
+    "Column",
+    "Command",
+    "Component",
+    "Components",
+    "ConfigError",
+    "Context",
+    "Couples",
+    "Credit",
+    "Environment",
+    "Episode",
+    "Features",
+    "Feedback",
+    "Finish",
+    "LossTerm",
+    "Mean",
+    "Message",
+    "Messages",
+    "MultiAgentEpisode",
+    "Need",
+    "NoOptions",
+    "Objective",
+    "Observation",
+    "OrchestratorError",
+    "Packed",
+    "PluginConfig",
+    "Policy",
+    "Prepares",
+    "Problem",
+    "Recipe",
+    "Reduction",
+    "Registry",
+    "ReportSection",
+    "Reward",
+    "Role",
+    "Rollout",
+    "RolloutGroup",
+    "RolloutRequest",
+    "Sampler",
+    "Sampling",
+    "ScalesGradient",
+    "Score",
+    "Speaks",
+    "Split",
+    "Stateful",
+    "Stop",
+    "Task",
+    "Terms",
+    "Trial",
+    "TrialError",
+    "TrialResult",
+    "Turn",
+    "Use",
+    "UseAdvantage",
+    "UseEnvironment",
+    "UseObjective",
+    "UseReward",
+    "UseSampler",
+    "Weights",
+    "clipped_surrogate",
+    "clipped_value_loss",
+    "cross_entropy",
+    "discounted_returns",
+    "expect_shape",
+    "generalised_advantages",
+    "group_centered",
+    "hookimpl",
+    "importance_ratio",
+    "kl_estimate",
+    "leave_one_out",
+    "load_registry",
+    "log_ratio",
+    "masked_mean",
+    "masked_std",
+    "masked_sum",
+    "reduce_terms",
+    "sequence_sum",
+    "whiten",
+]

@@ -1,0 +1,301 @@
+"""Finds plugins, refuses those that would fail later, and calls their hooks with blame."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from orchestrator import __version__, hookspecs
+from orchestrator.errors import PluginContractError, blame
+from orchestrator.markers import ENTRY_POINT_GROUP, PROJECT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """Where a plugin comes from."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    digest: str = ""  # of its source files
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.distribution} {self.version})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenPlugin:
+    """A plugin that could not be used, and why."""
+
+    info: PluginInfo
+    reason: str
+
+
+class PluginManager:
+    """pluggy, plus what it lets through: every check happens before anything registers."""
+
+    def __init__(self) -> None:
+        self._pluggy = pluggy.PluginManager(PROJECT)
+        self._pluggy.add_hookspecs(hookspecs)
+        self._infos: dict[str, PluginInfo] = {}
+        self.broken: dict[str, BrokenPlugin] = {}
+        self.failures: dict[str, int] = {}  # observers that raised, by plugin
+
+    @property
+    def plugins(self) -> dict[str, PluginInfo]:
+        """Registered plugins by name."""
+        return dict(self._infos)
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """Every hook of the specification, in the order of the file."""
+        return tuple(name for name in vars(hookspecs) if _is_spec(name))
+
+    def discover(self, only: Iterable[str] | None = None, *, strict: bool = True) -> None:
+        """Load the plugins of the entry-point group.
+
+        :param only: names of the plugins to load; None: all that are installed
+        :param strict: raise for a plugin that breaks the contract; otherwise list it in ``broken``
+        :raises PluginContractError: naming every plugin that breaks the contract, before any of them registers
+
+        A plugin that does not import is listed in ``broken``: an experiment that uses it stops there.
+        """
+        rows = [(entry, _info(entry)) for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)]
+        rows.sort(key=lambda row: row[1].name)
+        if only is not None:
+            wanted = set(only)
+            missing = wanted - {info.name for _, info in rows}
+            if missing:
+                raise PluginContractError(
+                    f"no plugin named {sorted(missing)} is installed in group {ENTRY_POINT_GROUP}"
+                )
+            rows = [row for row in rows if row[1].name in wanted]
+        problems: dict[str, list[str]] = {}
+        modules: list[tuple[Any, PluginInfo]] = []
+        for name, twins in _by_name(rows).items():
+            if len({(i.distribution, i.module) for i in twins}) > 1:
+                sources = " and ".join(f"{i.distribution} {i.version}" for i in twins)
+                problems[f"{name!r} ({sources})"] = [
+                    f"both distributions register the entry point {name!r}; uninstall one, or rename its row "
+                    f'under [project.entry-points."{ENTRY_POINT_GROUP}"]'
+                ]
+        for entry, info in {info.name: (entry, info) for entry, info in rows}.values():
+            try:
+                module = entry.load()
+            except Exception as error:
+                self.broken[info.name] = BrokenPlugin(info=info, reason=f"{type(error).__name__}: {error}")
+                continue
+            found = contract_problems(module)
+            if found:
+                problems[str(info)] = found
+            modules.append((module, info))
+        if problems and strict:
+            raise PluginContractError(_refusal(problems))
+        for module, info in modules:
+            if str(info) in problems:
+                self.broken[info.name] = BrokenPlugin(info=info, reason="; ".join(problems[str(info)]))
+            elif not any(name.startswith(f"{info.name!r} (") for name in problems):
+                self._add(module, info)
+
+    def register(self, plugin: Any, name: str | None = None) -> PluginInfo:
+        """Register one module or object, with the same checks; for tests and embedding.
+
+        :raises PluginContractError: when it breaks the contract or the name is taken
+        """
+        module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+        name = name or (module.rpartition(".")[2] if isinstance(plugin, ModuleType) else type(plugin).__name__)
+        info = PluginInfo(name=name, module=module, distribution="unpackaged", version="0", digest=_digest(module))
+        problems = contract_problems(plugin)
+        if name in self._infos:
+            problems.append(f"a plugin named {name!r} is already registered: {self._infos[name]}")
+        if problems:
+            raise PluginContractError(_refusal({str(info): problems}))
+        self._add(plugin, info)
+        return info
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Call the historic hook ``configure``; plugins registered later get it too."""
+        self._pluggy.hook.configure.call_historic(kwargs={"settings": settings})
+
+    def call_each(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
+        """Call a collecting hook plugin by plugin and yield each result, generators consumed, with blame."""
+        for implementation in self._implementations(hook):
+            info = self._infos[implementation.plugin_name]
+            with blame(str(info), where=f"hook {hook!r}"):
+                result = implementation.function(*(arguments[name] for name in implementation.argnames))
+                if result is None:
+                    continue
+                yield info, list(result)
+
+    def notify(self, hook: str, **arguments: Any) -> list[tuple[PluginInfo, Exception]]:
+        """Call an observing hook; an observer that raises does not stop the others.
+
+        :returns: the errors with the plugin that raised each, for the caller to log and count
+        """
+        errors = []
+        for implementation in self._implementations(hook):
+            info = self._infos[implementation.plugin_name]
+            try:
+                with blame(str(info), where=f"hook {hook!r}"):
+                    implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:
+                self.failures[info.name] = self.failures.get(info.name, 0) + 1
+                errors.append((info, error))
+        return errors
+
+    def first(self, hook: str, **arguments: Any) -> Any:
+        """Call a ``run_*`` hook; pluggy's order and wrappers apply.
+
+        Errors are blamed on the plugin whose code is innermost in the traceback.
+        """
+        try:
+            return getattr(self._pluggy.hook, hook)(**arguments)
+        except Exception as error:
+            info = self._origin(error)
+            if info is None:
+                raise
+            with blame(str(info), where=f"hook {hook!r}"):
+                raise
+
+    def add_default(self, implementation: ModuleType) -> None:
+        """Register the core's own implementation of ``run_*`` hooks; it comes last and names no plugin."""
+        if not self._pluggy.is_registered(implementation):
+            self._pluggy.register(implementation, name=f"core:{implementation.__name__}")
+
+    def fingerprint(self) -> dict[str, str]:
+        """What drivers and workers compare: each plugin's distribution, version and digest of its sources."""
+        return {name: f"{i.distribution} {i.version} {i.digest}" for name, i in sorted(self._infos.items())}
+
+    def _add(self, plugin: Any, info: PluginInfo) -> None:
+        self._infos[info.name] = info
+        self._pluggy.register(plugin, name=info.name)
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        found = getattr(self._pluggy.hook, hook).get_hookimpls()
+        return [i for i in reversed(found) if i.plugin_name in self._infos]
+
+    def _origin(self, error: Exception) -> PluginInfo | None:
+        trace, found = error.__traceback__, None
+        while trace is not None:
+            module = trace.tb_frame.f_globals.get("__name__", "")
+            for info in self._infos.values():
+                if module == info.module or module.startswith(info.module + "."):
+                    found = info
+            trace = trace.tb_next
+        return found
+
+
+def contract_problems(plugin: Any) -> list[str]:
+    """Say everything that would make pluggy fail later, or worse, stay silent.
+
+    Unknown hooks; ``async``; keyword-only, defaulted or starred parameters; unknown arguments; a class in place of
+    an instance. Empty when the plugin may register.
+    """
+    if inspect.isclass(plugin):
+        return [
+            f"the entry point gives the class {plugin.__name__}; point it at a module, or at an instance: {plugin.__name__}()"
+        ]
+    known = [name for name in vars(hookspecs) if _is_spec(name)]
+    problems, implemented = [], 0
+    for name in dir(plugin):
+        function = inspect.getattr_static(plugin, name, None)
+        function = getattr(function, "__func__", function)
+        options = getattr(function, f"{PROJECT}_impl", None)
+        if not isinstance(options, dict):
+            if callable(function) and inspect.isfunction(function) and _looks_like_hook(name, known, plugin, function):
+                problems.append(f"{name} has the name of a hook but no @hookimpl; add it")
+            continue
+        implemented += 1
+        hook = options.get("specname") or name
+        if hook not in known:
+            near = difflib.get_close_matches(hook, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"unknown hook {hook!r}{hint} See: orchestrator plugins hooks")
+            continue
+        problems += _signature_problems(hook, function, method=not isinstance(plugin, ModuleType))
+    if not implemented and not problems:
+        problems.append("it implements no hook; mark functions with @hookimpl from orchestrator.api")
+    return problems
+
+
+def _signature_problems(hook: str, function: Any, *, method: bool) -> list[str]:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return [f"hook {hook!r} is async and would never be awaited; make it a plain function"]
+    if not inspect.isfunction(function):
+        return [f"hook {hook!r} is not a function"]
+    problems = []
+    accepted = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    parameters = list(inspect.signature(function).parameters.values())
+    for parameter in parameters[1:] if method else parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            problems.append(
+                f"hook {hook!r}: parameter {parameter.name!r} is keyword-only; hooks are called by position, drop the `*`"
+            )
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            problems.append(
+                f"hook {hook!r}: starred parameter {parameter.name!r} stays empty; name the arguments you want: {accepted}"
+            )
+        elif parameter.default is not parameter.empty:
+            problems.append(
+                f"hook {hook!r}: parameter {parameter.name!r} has a default and would not be passed; drop the default"
+            )
+        elif parameter.name not in accepted:
+            near = difflib.get_close_matches(parameter.name, accepted, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"hook {hook!r} has no argument {parameter.name!r}{hint} It has: {accepted}")
+    return problems
+
+
+def _looks_like_hook(name: str, known: list[str], plugin: Any, function: Any) -> bool:
+    owner = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+    return name in known and function.__module__ == owner
+
+
+def _is_spec(name: str) -> bool:
+    return hasattr(getattr(hookspecs, name), f"{PROJECT}_spec")
+
+
+def _by_name(rows: list[tuple[Any, PluginInfo]]) -> dict[str, list[PluginInfo]]:
+    grouped: dict[str, list[PluginInfo]] = {}
+    for _, info in rows:
+        grouped.setdefault(info.name, []).append(info)
+    return grouped
+
+
+def _refusal(problems: Mapping[str, list[str]]) -> str:
+    lines = [f"plugin {plugin}: {problem}" for plugin, found in problems.items() for problem in found]
+    return "\n".join(lines)
+
+
+def _info(entry: metadata.EntryPoint) -> PluginInfo:
+    module = entry.value.partition(":")[0].strip()
+    name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
+    return PluginInfo(name=entry.name, module=module, distribution=name, version=version, digest=_digest(module))
+
+
+def _digest(module: str) -> str:
+    """Hash of the module's source files, found without importing it."""
+    import importlib.util
+
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return ""
+    if spec is None or spec.origin is None:
+        return ""
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256(__version__.encode())
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Baselines: the samplers, rewards, estimators, objectives and recipes every comparison starts from."""
