@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from orchestrator.maths.losses import clipped_surrogate, clipped_value_loss, cross_entropy, kl_estimate
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
     from orchestrator.maths.ratios import importance_ratio, log_ratio
-    from orchestrator.maths.shapes import expect_shape
+    from orchestrator.maths.shapes import expect_shape, group_index
     from orchestrator.training.reduction import reduce_terms
 
 _LAZY = {
@@ -99,6 +99,7 @@ _LAZY = {
     "expect_shape": "orchestrator.maths.shapes",
     "generalised_advantages": "orchestrator.maths.advantages",
     "group_centered": "orchestrator.maths.advantages",
+    "group_index": "orchestrator.maths.shapes",
     "importance_ratio": "orchestrator.maths.ratios",
     "kl_estimate": "orchestrator.maths.losses",
     "leave_one_out": "orchestrator.maths.advantages",
@@ -190,6 +191,7 @@ __all__ = [
     "expect_shape",
     "generalised_advantages",
     "group_centered",
+    "group_index",
     "hookimpl",
     "importance_ratio",
     "kl_estimate",

@@ -1,0 +1,1 @@
+"""Pure tensor functions: no model, no options, no logging, no device moves."""
