@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -99,6 +99,7 @@ class Action:
     text: str | None = None
     finish: Finish = Finish.STOP
     sampled_logprobs: tuple[float, ...] | None = None  # after top-p and top-k, where those truncated anything
+    context_tokens: int = 0  # tokens the policy read to choose it, for the cost counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +175,8 @@ class Context:
 
     episode: str  # equal for the agents of one shared world
     agent: str | None
-    observations: tuple[Observation, ...]
-    actions: tuple[Action, ...]
+    observations: Sequence[Observation]  # this and the next may be live: valid during the call only
+    actions: Sequence[Action]
     seed: int  # of this action; equal contexts with equal seeds act alike, whatever else is in the call
 
 

@@ -1,0 +1,89 @@
+"""From scored groups to a batch: the policy packs, the core adds rewards, groups and turns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from orchestrator.batch import Batch, Packed
+from orchestrator.types import RolloutGroup, Score, Speaks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from orchestrator.roles import Policy
+
+
+def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:
+    """Lay whole groups out as one batch, siblings contiguous.
+
+    ``max_tokens`` is the token limit of an action times the most turns of any rollout, so that
+    ``Reduction.CONSTANT`` does not depend on padding.
+
+    :raises ValueError: no rollout at all, or the policy packed another number of rows
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    scores = [score for group in groups for score in group.scores]
+    if not rollouts:
+        raise ValueError("no rollout to assemble")
+    packed = policy.pack(rollouts)
+    if packed.mask.shape[0] != len(rollouts):
+        raise ValueError(f"pack gave {packed.mask.shape[0]} rows for {len(rollouts)} rollouts")
+    device = packed.mask.device
+    sizes = [len(group.rollouts) for group in groups]
+    rewards = torch.tensor([score.value for score in scores], dtype=torch.float32, device=device)
+    per_action = 1 if policy.speaks == Speaks.FEATURES else max(r.sampling.max_tokens for r in rollouts)
+    return Batch(
+        inputs=packed.inputs,
+        mask=packed.mask,
+        behaviour_logprobs=packed.behaviour_logprobs,
+        rewards=rewards,
+        turn_rewards=_place_rewards(packed, scores),
+        group=torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(sizes)).to(device),
+        turn=packed.turn,
+        demonstration=torch.tensor([r.demonstration for r in rollouts], dtype=torch.bool, device=device),
+        against=_against(scores, max(sizes), device),
+        max_tokens=per_action * max(max(len(r.turns) for r in rollouts), 1),
+    )
+
+
+def last_tokens(mask: Tensor, turn: Tensor) -> Tensor:
+    """Mark the last of each turn's tokens.
+
+    :param mask: [B, T] bool
+    :param turn: [B, T] int64, equal within a turn
+    :returns: [B, T] bool
+    """
+    width = mask.shape[1]
+    position = torch.arange(width, device=mask.device).expand_as(mask)
+    # The next trained token of the row, found from the right; width where there is none.
+    later = torch.where(mask, position, width).flip(1).cummin(1).values.flip(1)
+    later = torch.cat([later[:, 1:], torch.full_like(later[:, :1], width)], dim=1)
+    following = turn.gather(1, later.clamp(max=width - 1))
+    return mask & ((later == width) | (following != turn))
+
+
+def _place_rewards(packed: Packed, scores: Sequence[Score]) -> Tensor:
+    ends = last_tokens(packed.mask, packed.turn)
+    placed = torch.zeros(packed.mask.shape, dtype=torch.float32, device=packed.mask.device)
+    rows, columns = ends.cpu().nonzero(as_tuple=True)
+    counts = ends.sum(1).tolist()
+    values: list[float] = []
+    for score, count in zip(scores, counts, strict=True):
+        turns = score.turns
+        if turns is None or len(turns) != count:  # a turn without tokens cannot carry its own reward
+            turns = (0.0,) * (count - 1) + (score.value,) if count else ()
+        values.extend(turns)
+    placed[rows.to(placed.device), columns.to(placed.device)] = torch.tensor(values, dtype=torch.float32).to(placed)
+    return placed
+
+
+def _against(scores: Sequence[Score], width: int, device: torch.device) -> Tensor | None:
+    if all(score.against is None for score in scores):
+        return None
+    rows = [list(score.against or ()) for score in scores]
+    padded = [row + [math.nan] * (width - len(row)) for row in rows]
+    return torch.tensor(padded, dtype=torch.float32, device=device)

@@ -1,0 +1,76 @@
+"""Scores of a group: the weighted sum of its rewards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.types import Rollout, RolloutGroup, Score
+
+if TYPE_CHECKING:
+    from orchestrator.roles import Reward
+
+
+def score_group(rewards: Sequence[tuple[str, float, Reward]], group: RolloutGroup) -> tuple[Score, ...]:
+    """Score the rollouts of a group together.
+
+    :param rewards: (name, weight, reward); none: each episode's own rewards, by turn
+    :returns: one score per rollout: the weighted sum, with each reward's own value under its name. A reward that
+        says which turn earned what keeps that placement; the others pay on the last turn. Where rewards compare
+        siblings, ``against`` is their weighted mean.
+    :raises ValueError: a reward returned the wrong number of scores, or a value that is not finite
+    """
+    if not rewards:
+        return tuple(episode_score(rollout) for rollout in group.rollouts)
+    columns = []
+    for name, weight, reward in rewards:
+        scores = tuple(reward.score(group))
+        if len(scores) != len(group.rollouts):
+            raise ValueError(f"reward {name!r} gave {len(scores)} scores for {len(group.rollouts)} rollouts")
+        bad = [index for index, score in enumerate(scores) if not math.isfinite(score.value)]
+        if bad:
+            raise ValueError(
+                f"reward {name!r} gave {scores[bad[0]].value} to rollout {bad[0]} of task {group.task.id!r}"
+            )
+        columns.append((name, weight, scores))
+    return tuple(
+        _combine([(name, weight, scores[index]) for name, weight, scores in columns], len(rollout.turns))
+        for index, rollout in enumerate(group.rollouts)
+    )
+
+
+def episode_score(rollout: Rollout) -> Score:
+    """The sum of what the environment paid, kept by turn."""
+    turns = tuple(turn.reward for turn in rollout.turns)
+    return Score(value=math.fsum(turns), turns=turns)
+
+
+def _combine(scores: Sequence[tuple[str, float, Score]], turns: int) -> Score:
+    value = math.fsum(weight * score.value for _, weight, score in scores)
+    parts: dict[str, float] = {}
+    for name, _, score in scores:
+        parts.update({name: score.value, **{f"{name}/{part}": v for part, v in score.parts.items()}})
+    return Score(value=value, parts=parts, against=_against(scores), turns=_by_turn(scores, turns))
+
+
+def _by_turn(scores: Sequence[tuple[str, float, Score]], turns: int) -> tuple[float, ...] | None:
+    if turns == 0 or all(score.turns is None for _, _, score in scores):
+        return None
+    total = [0.0] * turns
+    for _, weight, score in scores:
+        if score.turns is None:
+            total[-1] += weight * score.value
+        else:
+            for index, value in enumerate(score.turns):
+                total[index] += weight * value
+    return tuple(total)
+
+
+def _against(scores: Sequence[tuple[str, float, Score]]) -> tuple[float, ...] | None:
+    comparing = [(weight, score.against) for _, weight, score in scores if score.against is not None and weight > 0]
+    if not comparing:
+        return None
+    mass = sum(weight for weight, _ in comparing)
+    width = len(comparing[0][1])
+    return tuple(sum(weight * row[j] for weight, row in comparing) / mass for j in range(width))
