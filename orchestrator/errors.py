@@ -9,6 +9,8 @@ OrchestratorError
     ├── CheckpointError                 no readable checkpoint where one was expected
     ├── NonFiniteError                  losses or gradients stayed non-finite
     └── RolloutError                    too many rollouts failed
+
+TrialStopped (BaseException) is no error: it carries the scheduler's decision out of a running trial.
 """
 
 from __future__ import annotations
@@ -71,6 +73,10 @@ class NonFiniteError(TrialError):
 
 class RolloutError(TrialError):
     """Too many rollouts failed."""
+
+
+class TrialStopped(BaseException):
+    """Raised out of ``Trial.report`` when the sweep ends a trial early: no error, so no ``except Exception`` sees it."""
 
 
 @contextmanager
