@@ -58,6 +58,7 @@ class Packed:
     mask: Tensor  # [B, T] bool, True on tokens the policy chose
     behaviour_logprobs: Tensor  # [B, T] float32, 0 where masked out
     turn: Tensor  # [B, T] int64, -1 outside the policy's tokens
+    bootstrap: Tensor | None = None  # [B, T] bool, see Batch.bootstrap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,9 @@ class Batch:
     advantages: Tensor | None = None  # [B, T], set by the estimator, no gradient
     returns: Tensor | None = None  # [B, T], targets of a critic
     max_tokens: int | None = None  # most tokens a sequence may train; None: T. Denominator of Reduction.CONSTANT
+    # [B, T] bool, at most one True a row, after its last trained token and outside `mask`: the state where the play was
+    # cut off, whose VALUE stands for the rewards that would have followed. None: no row was cut off
+    bootstrap: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

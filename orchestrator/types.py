@@ -44,7 +44,7 @@ class Stop(StrEnum):
     """Why a rollout ended."""
 
     DONE = "done"  # the environment said so
-    TURNS = "turns"  # the limit on turns was reached
+    TURNS = "turns"  # the limit on turns was reached: the collector's, or the environment's (Feedback.truncated)
     ERROR = "error"  # the episode raised; see Rollout.error
 
 
@@ -110,6 +110,7 @@ class Feedback:
     reward: float
     done: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
+    truncated: bool = False  # with done: cut off, not finished; ``observation`` is where more would have followed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,7 @@ class Rollout:
     sampling: Sampling = field(default_factory=Sampling)
     agent: str | None = None  # which agent of a shared world
     demonstration: bool = False  # played from the task's demonstration, not by the policy
+    cut_at: Observation | None = None  # what came next when the play was cut off (stop is TURNS), for a critic to value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
