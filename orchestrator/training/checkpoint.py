@@ -1,0 +1,186 @@
+"""Checkpoints: written aside and renamed, read without executing anything.
+
+``step-000010/`` holds ``model.safetensors`` (the policy's module), ``tensors.safetensors`` (optimiser, kept weights,
+component states) and ``state.json`` (everything else, and the size of every file, so that a cut-off file is noticed).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from orchestrator.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+MODEL, TENSORS, STATE = "model.safetensors", "tensors.safetensors", "state.json"
+_TENSOR = "__tensor__"
+
+
+def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, Any], *, keep: int) -> Path:
+    """Write ``folder/step-NNNNNN`` whole or not at all, then remove all but the newest ``keep``.
+
+    :param policy: its module is saved; a policy with ``export(directory)`` adds what its own library loads
+    :param state: JSON values and tensors, nested in dicts with string keys and lists
+    :raises OSError: the disk is full or not writable; earlier checkpoints are untouched
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"step-{step:06d}"
+    aside = folder / f".step-{step:06d}.{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir()
+        if hasattr(policy, "export"):
+            policy.export(aside)
+        save_file(module_tensors(policy.module), aside / MODEL)
+        tensors: dict[str, Tensor] = {}
+        skeleton = _split(state, tensors, "")
+        save_file(tensors, aside / TENSORS)
+        sizes = {file.name: file.stat().st_size for file in sorted(aside.iterdir()) if file.is_file()}
+        _write(aside / STATE, json.dumps({"step": step, "files": sizes, "state": skeleton}, allow_nan=True))
+        _sync(aside)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints, oldest first, readable or not."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def load_newest(folder: Path, policy: Any) -> tuple[int, dict[str, Any]] | None:
+    """Load the newest readable checkpoint into the policy; an unreadable one is named and passed over.
+
+    :returns: (step, state), or None when there is no checkpoint at all
+    :raises CheckpointError: there are checkpoints, and none can be read
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
+        try:
+            step, state, module = read_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("%s; going back to the checkpoint before it", error)
+            continue
+        load_module(policy.module, module, path)
+        return step, state
+    if found:
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {folder} can be read; remove the folder to start the trial over"
+        )
+    return None
+
+
+def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
+    """Read one checkpoint.
+
+    :returns: step, state, tensors of the module
+    :raises CheckpointError: a file is missing, cut off or not what it should be
+    """
+    try:
+        content = json.loads((path / STATE).read_text())
+        for name, size in content["files"].items():
+            actual = (path / name).stat().st_size
+            if actual != size:
+                raise CheckpointError(f"checkpoint {path}: {name} has {actual} bytes, {size} were written")
+        tensors = load_file(path / TENSORS)
+        return int(content["step"]), _join(content["state"], tensors), load_file(path / MODEL)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def module_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's tensors for safetensors: contiguous, tied ones once, under their first name."""
+    seen: dict[int, str] = {}
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        if tensor.numel() and seen.setdefault(tensor.data_ptr(), name) != name:
+            continue
+        tensors[name] = tensor.detach().cpu().contiguous()
+    return tensors
+
+
+def load_module(module: nn.Module, tensors: Mapping[str, Tensor], source: Path, *, partial: bool = False) -> None:
+    """Load tensors into a module; tied ones may be missing.
+
+    :param partial: parameters the source lacks (a value head made later) keep their initial values
+    :raises CheckpointError: names or shapes do not fit
+    """
+    own = module.state_dict()
+    ties: dict[int, str] = {}
+    for name, tensor in own.items():
+        if tensor.numel():
+            ties.setdefault(tensor.data_ptr(), name)
+    needed = {name for name, tensor in own.items() if not tensor.numel() or ties[tensor.data_ptr()] == name}
+    unknown = sorted(tensors.keys() - own.keys())
+    missing = sorted(needed - tensors.keys())
+    shapes = sorted(n for n in tensors.keys() & own.keys() if tensors[n].shape != own[n].shape)
+    if unknown or shapes or (missing and not partial) or not tensors.keys() & own.keys():
+        raise CheckpointError(
+            f"{source} does not fit the policy: unknown {unknown[:3]}, missing {missing[:3]}, "
+            f"of another shape {shapes[:3]}; was it written by a policy with other options?"
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def _split(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
+    """Replace tensors by their place in a safetensors file."""
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: path}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(
+                f"state at {path or 'the top'} has a key that is no string; checkpoints hold JSON and tensors"
+            )
+        return {key: _split(item, tensors, f"{path}/{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_split(item, tensors, f"{path}/{index}") for index, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"state at {path or 'the top'} is a {type(value).__name__}; checkpoints hold JSON values and tensors"
+    )
+
+
+def _join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_TENSOR}:
+            return tensors[value[_TENSOR]]
+        return {key: _join(item, tensors) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_join(item, tensors) for item in value]
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    for file in folder.iterdir():
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())

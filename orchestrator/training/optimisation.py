@@ -1,0 +1,54 @@
+"""The optimiser of an experiment file and its learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from orchestrator.experiment import Optimizer
+
+
+def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: Optimizer) -> torch.optim.Optimizer:
+    """Build the optimiser; parameters with ``critic`` in their name get ``critic_lr``, vectors no weight decay.
+
+    Each parameter group keeps its peak rate under ``peak``.
+    """
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters:
+        lr = settings.critic_lr if settings.critic_lr is not None and "critic" in name else settings.lr
+        decay = settings.weight_decay if parameter.dim() > 1 else 0.0
+        grouped.setdefault((lr, decay), []).append(parameter)
+    groups = [{"params": p, "lr": lr, "peak": lr, "weight_decay": decay} for (lr, decay), p in grouped.items()]
+    if settings.use == "adamw":
+        fused = all(p.is_floating_point() for group in groups for p in group["params"])
+        return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=fused)
+    if settings.use == "rmsprop":
+        return torch.optim.RMSprop(groups, eps=settings.eps)
+    return torch.optim.SGD(groups)
+
+
+def learning_rate_factor(settings: Optimizer, updates: int, progress: float) -> float:
+    """Factor of the peak rate.
+
+    :param updates: optimiser steps already taken
+    :param progress: share of the schedule's steps already taken, in [0, 1]
+    """
+    warm = min(1.0, (updates + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.decay == "linear":
+        return warm * (1.0 - progress)
+    if settings.decay == "cosine":
+        return warm * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return warm
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Scale every group's peak rate; returns the first group's rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+    return optimizer.param_groups[0]["lr"]

@@ -1,0 +1,367 @@
+"""One update phase: frozen columns, credit, then mini-batches of micro-batches into optimiser steps."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from orchestrator.batch import Batch, Column, Need, Terms, Weights
+from orchestrator.errors import NonFiniteError, blame
+from orchestrator.experiment import Settings
+from orchestrator.roles import ScalesGradient
+from orchestrator.seeding import derive_seed
+from orchestrator.training.distributed import Workers
+from orchestrator.training.optimisation import learning_rate_factor, make_optimizer, set_learning_rate
+from orchestrator.training.reduction import Denominators, counting_needed, keyed, override_reduction, weigh
+from orchestrator.training.slicing import group_rows, microbatches, minibatches, take_rows
+from orchestrator.training.weights import WeightStore
+from orchestrator.types import Couples
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Owns the optimiser; everything that divides is in :mod:`orchestrator.training.reduction`."""
+
+    def __init__(
+        self,
+        policy: Any,
+        advantage: Any,
+        objective: Any,
+        settings: Settings,
+        weights: WeightStore,
+        *,
+        seed: int,
+        labels: Mapping[str, str] | None = None,
+        keep_bad_batch: Path | None = None,
+        workers: Workers | None = None,
+    ):
+        """Wire a trainer.
+
+        :param labels: who to blame, by role
+        :param keep_bad_batch: file the batch goes to when the trial fails for non-finite numbers
+        """
+        self._policy, self._advantage, self._objective = policy, advantage, objective
+        self._settings, self._weights, self._seed = settings, weights, seed
+        self._labels = dict(labels or {})
+        self._keep_bad_batch = keep_bad_batch
+        self._workers = workers or Workers()
+        self._named = [(n, p) for n, p in policy.module.named_parameters() if p.requires_grad]
+        self._parameters = [p for _, p in self._named]
+        self.updates = 0  # optimiser steps taken
+        self.skipped = 0  # updates skipped for non-finite numbers, in all
+        self._skipped_in_a_row = 0
+        self.fresh_optimizer()
+
+    def fresh_optimizer(self) -> None:
+        """Forget the optimiser's state."""
+        self._optimizer = make_optimizer(self._named, self._settings.optimizer)
+
+    @property
+    def wanted(self) -> frozenset[Column]:
+        """Columns this trainer will ever ask the policy for."""
+        return frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs | self._advantage.needs)})
+
+    def update(self, batch: Batch, step: int, *, fresh: bool = True) -> dict[str, float]:
+        """Train on one batch of whole groups.
+
+        :param step: 1-based; seeds the shuffling and places the learning rate
+        :param fresh: whether the current weights are those that acted, so that recorded and recomputed
+            log-probabilities must agree
+        :returns: metrics of the phase; ratios over all its optimiser steps
+        :raises NonFiniteError: too many updates in a row were skipped
+        """
+        schedule = self._settings.schedule
+        groups = len(group_rows(batch.group))
+        count = int(-self._workers.maximum(-min(schedule.minibatches, groups)))
+        single = count == 1 and schedule.epochs == 1
+        if Need(Weights.OLD, Column.LOGITS) in self._objective.needs and not single:
+            self._weights.keep(Weights.OLD)
+        batch = self._credited(self._frozen(batch, self._needed_before(single)))
+        tally = _Tally(self._workers)
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "minibatches", step) >> 1)
+        gap: Tensor | None = None
+        for epoch in range(schedule.epochs):
+            for place, rows in enumerate(minibatches(batch, count, generator)):
+                mini = take_rows(batch, rows) if count > 1 else batch
+                progress = (step - 1) / max(schedule.steps, 1)
+                found = self._optimise(mini, tally, progress, measure_gap=fresh and epoch == place == 0)
+                gap = found if found is not None else gap
+        metrics = {**self._credit_metrics, **tally.metrics()}
+        if gap is not None:
+            metrics["train/act_train_logprob_gap"] = float(gap)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser moments by parameter name, and counters."""
+        moments = {}
+        for name, parameter in self._named:
+            held = self._optimizer.state.get(parameter, {})
+            moments[name] = {key: value for key, value in held.items() if isinstance(value, Tensor | int | float)}
+        return {
+            "updates": self.updates,
+            "skipped": self.skipped,
+            "in_a_row": self._skipped_in_a_row,
+            "moments": moments,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave."""
+        self.updates, self.skipped = state["updates"], state["skipped"]
+        self._skipped_in_a_row = state["in_a_row"]
+        for name, parameter in self._named:
+            held = state["moments"].get(name, {})
+            if held:
+                self._optimizer.state[parameter] = {
+                    key: value.to(parameter.device) if isinstance(value, Tensor) and value.dim() else value
+                    for key, value in held.items()
+                }
+
+    # --- frozen statistics and credit ---------------------------------------------------------------------
+
+    def _needed_before(self, single: bool) -> frozenset[Need]:
+        """What must be frozen before the update.
+
+        With one optimiser step the old weights are the current ones, so the objective's old columns come from the
+        forward pass that trains.
+        """
+        later = {n for n in self._objective.needs if n.weights == Weights.OLD} if single else set()
+        before = (self._objective.needs - later) | self._advantage.needs
+        return frozenset(n for n in before if n.weights != Weights.CURRENT and n.column != Column.LOGITS)
+
+    def _frozen(self, batch: Batch, needs: frozenset[Need]) -> Batch:
+        columns = dict(batch.columns)
+        for weights in sorted({need.weights for need in needs}):
+            wanted = frozenset(need.column for need in needs if need.weights == weights)
+            with torch.no_grad(), self._weights.loaded(weights):
+                for rows in self._micro_rows(batch, Couples.ROWS):
+                    micro = take_rows(batch, rows)
+                    for column, values in self._columns(micro, wanted).items():
+                        need = Need(weights, column)
+                        if need not in columns:
+                            columns[need] = torch.zeros(batch.mask.shape, dtype=values.dtype, device=values.device)
+                        columns[need][rows, : values.shape[1]] = values
+        return replace(batch, columns=columns)
+
+    def _credited(self, batch: Batch) -> Batch:
+        with blame(self._labels.get("advantage", "(core)"), where="advantage"), torch.no_grad():
+            credit = self._advantage.estimate(batch)
+            if credit.advantages.shape != batch.mask.shape:
+                raise ValueError(
+                    f"advantages have shape {list(credit.advantages.shape)}; expected {list(batch.mask.shape)} [B, T]"
+                )
+        self._credit_metrics = {name: float(value) for name, value in credit.metrics.items()}
+        returns = None if credit.returns is None else credit.returns.detach()
+        return replace(batch, advantages=credit.advantages.detach(), returns=returns)
+
+    # --- one optimiser step -------------------------------------------------------------------------------
+
+    def _optimise(self, mini: Batch, tally: _Tally, progress: float, *, measure_gap: bool) -> Tensor | None:
+        parts = self._micro_rows(mini, self._objective.couples)
+        micros = [take_rows(mini, rows) for rows in parts]
+        denominators, gap, sums = None, None, _Sums(self._parameters, isinstance(self._objective, ScalesGradient))
+        for micro in micros:
+            terms, current, micro = self._terms(micro)
+            if denominators is None:
+                denominators = self._denominators(mini, micros, terms)
+            sums.add(terms, micro, denominators)
+            tally.add(terms, micro, denominators)
+            if measure_gap and Column.LOGPROB in current:
+                found = _largest_gap(micro, current[Column.LOGPROB].detach())
+                gap = found if gap is None else torch.maximum(gap, found)
+        norms = sums.finish(self._workers)
+        if isinstance(self._objective, ScalesGradient):
+            with blame(self._labels.get("objective", "(core)"), where="objective.factor"):
+                factor = float(self._objective.factor(norms))
+            sums.scale(factor)
+            tally.note("train/gradient_factor", factor)
+        for name, norm in norms.items():
+            tally.note(f"train/gradient_norm/{name}", norm)
+        self._step(mini, tally, progress)
+        return gap
+
+    def _step(self, mini: Batch, tally: _Tally, progress: float) -> None:
+        limit = self._settings.optimizer.max_grad_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit or math.inf))
+        tally.note("train/grad_norm", norm)
+        if not (math.isfinite(norm) and tally.last_loss_is_finite()):
+            self._skip(mini, norm)
+        else:
+            factor = learning_rate_factor(self._settings.optimizer, self.updates, progress)
+            tally.note("train/lr", set_learning_rate(self._optimizer, factor))
+            self._optimizer.step()
+            self.updates += 1
+            self._skipped_in_a_row = 0
+        self._optimizer.zero_grad(set_to_none=True)
+        tally.step_done()
+
+    def _skip(self, mini: Batch, norm: float) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        limit = self._settings.update.non_finite_limit
+        if self._skipped_in_a_row == 1:
+            logger.warning("update skipped: the loss or the gradient (norm %s) is not finite", norm)
+        if self._skipped_in_a_row >= limit:
+            saved = ""
+            if self._keep_bad_batch is not None:
+                save_batch(mini, self._keep_bad_batch)
+                saved = f"; the last batch is in {self._keep_bad_batch}"
+            raise NonFiniteError(
+                f"{limit} updates in a row had a loss or gradient that is not finite{saved}. "
+                f"Try a smaller optimizer.lr, or look at the batch's rewards and advantages"
+            )
+
+    def _terms(self, micro: Batch) -> tuple[Terms, Mapping[Column, Tensor], Batch]:
+        wanted = frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs if n.weights == Weights.CURRENT)})
+        late = frozenset(n for n in self._objective.needs if n.weights != Weights.CURRENT and n not in micro.columns)
+        now = {n for n in late if n.weights == Weights.OLD and Weights.OLD not in self._weights}
+        current = self._columns(micro, wanted | {n.column for n in now})
+        columns = {**micro.columns, **{n: current[n.column].detach() for n in now}}
+        for need in late - now:
+            with torch.no_grad(), self._weights.loaded(need.weights):
+                columns[need] = self._columns(micro, frozenset({need.column}))[need.column]
+        micro = replace(micro, columns=columns)
+        with blame(self._labels.get("objective", "(core)"), where="objective"):
+            terms = self._objective.terms(micro, current)
+        return override_reduction(terms, self._settings.update.reduction), current, micro
+
+    def _denominators(self, mini: Batch, micros: Sequence[Batch], terms: Terms) -> Denominators:
+        denominators = Denominators.from_batch(mini)
+        if counting_needed(terms):
+            if len(micros) == 1:
+                denominators = denominators.count(terms, micros[0])
+            else:
+                with torch.no_grad():
+                    for micro in micros:
+                        denominators = denominators.count(self._terms(micro)[0], micro)
+        return denominators.summed(self._workers.total)
+
+    def _columns(self, micro: Batch, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
+        with blame(self._labels.get("policy", "(core)"), where="Policy.columns"):
+            columns = self._policy.columns(micro.inputs, wanted)
+            missing = sorted(wanted - columns.keys())
+            if missing:
+                raise ValueError(f"the policy did not compute {missing}; the advantage or the objective needs it")
+        return columns
+
+    def _micro_rows(self, batch: Batch, couples: Couples) -> list[Tensor]:
+        update = self._settings.update
+        return microbatches(batch, couples, max_rows=update.micro_batch_rows, max_tokens=update.micro_batch_tokens)
+
+
+class _Sums:
+    """Gradients summed over micro-batches: those to be scaled, the others, and one per probe."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], scales: bool):
+        self._parameters, self._scales = parameters, scales
+        self._kept: dict[str, list[Tensor]] = {}
+
+    def add(self, terms: Terms, micro: Batch, denominators: Denominators) -> None:
+        losses: dict[str, list[Tensor]] = {}
+        for key, term in keyed(terms, "loss"):
+            kind = "loss" if self._scales and term.scaled else "plain"
+            losses.setdefault(kind, []).append(weigh(term, micro, denominators, key))
+        for key, term in keyed(terms, "probe"):
+            losses.setdefault(f"probe/{term.name}", []).append(weigh(term, micro, denominators, key))
+        summed = {kind: torch.stack(parts).sum() for kind, parts in losses.items()}
+        summed = {kind: loss for kind, loss in summed.items() if loss.requires_grad}
+        apart = [kind for kind in summed if kind != "plain"]
+        for kind in apart:
+            grads = torch.autograd.grad(summed[kind], self._parameters, retain_graph=True, allow_unused=True)
+            held = self._kept.setdefault(kind, [torch.zeros_like(p) for p in self._parameters])
+            for total, grad in zip(held, grads, strict=True):
+                if grad is not None:
+                    total.add_(grad)
+        if "plain" in summed:
+            summed["plain"].backward()
+
+    def finish(self, workers: Workers) -> dict[str, float]:
+        """Add up over workers; returns the norm of each probe by its name and of the scaled terms as ``loss``."""
+        workers.sum_gradients(self._parameters)
+        norms = {}
+        for kind, held in self._kept.items():
+            if workers.size > 1:
+                held[:] = [workers.total(total) for total in held]
+            norms[kind.removeprefix("probe/")] = float(torch.nn.utils.get_total_norm(held))
+        return norms
+
+    def scale(self, factor: float) -> None:
+        """Apply the scaled terms' gradient, multiplied by the factor."""
+        for parameter, total in zip(self._parameters, self._kept.get("loss", ()), strict=False):
+            scaled = total.mul_(factor)
+            parameter.grad = scaled if parameter.grad is None else parameter.grad.add_(scaled)
+
+
+class _Tally:
+    """Metrics of an update phase: losses averaged over optimiser steps, means over everything they counted."""
+
+    def __init__(self, workers: Workers):
+        self._workers = workers
+        self._losses: list[dict[str, Tensor]] = []
+        self._open: dict[str, Tensor] = {}
+        self._means: dict[str, list[Any]] = {}
+        self._notes: dict[str, list[float]] = {}
+
+    def add(self, terms: Terms, micro: Batch, denominators: Denominators) -> None:
+        for key, term in keyed(terms, "loss"):
+            part = weigh(term, micro, denominators, key).detach()
+            self._open[term.name] = self._open[term.name] + part if term.name in self._open else part
+        for name, mean in terms.metrics.items():
+            total, count = self._means.setdefault(name, [0.0, 0.0])
+            self._means[name] = [total + _plain(mean.total), count + _plain(mean.count)]
+
+    def note(self, name: str, value: float) -> None:
+        self._notes.setdefault(name, []).append(value)
+
+    def last_loss_is_finite(self) -> bool:
+        local = all(bool(torch.isfinite(value).all()) for value in self._open.values())
+        return self._workers.maximum(0.0 if local else 1.0) == 0.0
+
+    def step_done(self) -> None:
+        self._losses.append(self._open)
+        self._open = {}
+
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in {name for losses in self._losses for name in losses}:
+            values = [float(losses[name]) for losses in self._losses if name in losses]
+            found[f"loss/{name}"] = sum(values) / len(values)
+        if found:
+            found["loss/total"] = sum(found.values())
+        for name, (total, count) in self._means.items():
+            pair = torch.tensor([float(total), float(count)], dtype=torch.float64)
+            total, count = self._workers.total(pair).tolist()
+            if count > 0:
+                found[name] = total / count
+        for name, values in self._notes.items():
+            found[name] = sum(values) / len(values)
+        return dict(sorted(found.items()))
+
+
+def save_batch(batch: Batch, path: Path) -> None:
+    """Write a batch's tensors for a post-mortem, as safetensors."""
+    tensors = {f"inputs.{name}": tensor for name, tensor in batch.inputs.items()}
+    tensors |= {f"columns.{n.weights}.{n.column}": tensor for n, tensor in batch.columns.items()}
+    for name in ("mask", "behaviour_logprobs", "rewards", "turn_rewards", "group", "turn", "advantages", "returns"):
+        tensor = getattr(batch, name)
+        if tensor is not None:
+            tensors[name] = tensor
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def _largest_gap(micro: Batch, logprobs: Tensor) -> Tensor:
+    sampled = micro.mask & ~micro.demonstration[:, None]
+    return torch.where(sampled, (logprobs - micro.behaviour_logprobs).abs(), 0.0).max()
+
+
+def _plain(value: Tensor | float) -> Tensor | float:
+    return value.detach() if isinstance(value, Tensor) else value
