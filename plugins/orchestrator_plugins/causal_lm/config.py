@@ -1,0 +1,162 @@
+"""Options of the policy ``causal_lm`` and what can be wrong with them before a model is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from orchestrator.api import PluginConfig, Problem
+
+PRESETS = ("tiny",)
+
+
+class LoraConfig(PluginConfig):
+    """Low-rank adapters through peft; the base model's weights stay frozen (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = Field(16, ge=1, description="inner dimension of the adapters; paper: r, sec. 4.1")
+    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank; paper: alpha, sec. 4.1")
+    targets: tuple[str, ...] | Literal["all-linear"] = Field(
+        "all-linear", description="names of the linear layers to adapt, as in [q_proj, v_proj]"
+    )
+    rank_stabilised: bool = Field(False, description="scale by alpha / sqrt(rank) instead (arXiv:2312.03732)")
+
+
+class ModelConfig(PluginConfig):
+    """Which model: ``preset`` builds one here, ``path`` loads one that transformers knows."""
+
+    preset: str | None = Field(None, description="a model built here, randomly initialised: tiny")
+    hidden: int = Field(128, ge=8, description="preset: width of the residual stream")
+    layers: int = Field(3, ge=1, description="preset: transformer blocks")
+    heads: int = Field(4, ge=1, description="preset: attention heads; their width must be even")
+    kv_heads: int | None = Field(None, ge=1, description="preset: key and value heads; null: as many as heads")
+    mlp: int | None = Field(None, ge=8, description="preset: width of the gated MLP; null: three times hidden")
+    context: int = Field(1024, ge=16, description="preset: most tokens in one rollout")
+    seed: int = Field(0, ge=0, description="preset: of the random initial weights")
+
+    path: str | None = Field(None, description="folder with config.json, or a hub name such as Qwen/Qwen3-1.7B")
+    revision: str | None = Field(None, description="path: branch, tag or commit of a hub model")
+    trust_remote_code: bool = Field(False, description="path: run Python code that comes with the model")
+    attention: str | None = Field(
+        None, description="path: attention implementation (sdpa, eager, flash_attention_2); null: transformers' choice"
+    )
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
+        "float32", description="of the weights; auto: as stored"
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in PRESETS:
+            near = difflib.get_close_matches(preset, PRESETS, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}")
+        return preset
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelConfig:
+        if (self.preset is None) == (self.path is None):
+            given = "both preset and path" if self.preset else "neither preset nor path"
+            raise ValueError(f"{given} given; expected exactly one, as in {{preset: tiny}} or {{path: folder}}")
+        if self.path is not None:
+            sized = {"hidden", "layers", "heads", "kv_heads", "mlp", "context", "seed"} & self.model_fields_set
+            if sized:
+                raise ValueError(f"{', '.join(sorted(sized))} belong to a preset; a model at a path has its own sizes")
+        else:
+            loaded = {"revision", "trust_remote_code", "attention"} & self.model_fields_set
+            if loaded:
+                raise ValueError(
+                    f"{', '.join(sorted(loaded))} belong to a model at a path, not to preset {self.preset!r}"
+                )
+            if self.hidden % (2 * self.heads):
+                raise ValueError(f"hidden {self.hidden} must be a multiple of twice the heads ({self.heads})")
+            if self.kv_heads and self.heads % self.kv_heads:
+                raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
+        return self
+
+
+class VllmConfig(PluginConfig):
+    """Options of the vLLM engine, used with ``engine: vllm`` only."""
+
+    memory: float = Field(0.3, gt=0, le=1, description="share of the device's memory vLLM may take")
+    block_size: int | None = Field(None, ge=1, description="tokens per cache block; null: vLLM's choice (32 on CPU)")
+    eager: bool = Field(True, description="no graph capture: starts sooner, decodes slower")
+    max_rows: int = Field(256, ge=1, description="sequences decoded at once")
+    cpu_cache_gib: int = Field(1, ge=1, description="key-value cache on a machine without a GPU, GiB")
+
+
+class CausalLMConfig(PluginConfig):
+    """Options of the policy ``causal_lm``."""
+
+    model: ModelConfig = Field(ModelConfig(preset="tiny"), description="which model")
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="what generates")
+    vllm: VllmConfig = Field(VllmConfig(), description="options of the vLLM engine")
+    critic: Literal["head", "separate"] = Field(
+        "head", description="where values come from, if somebody needs them: a head on the model, or a model of its own"
+    )
+    device: str = Field("auto", description="where the model lives: auto, cpu, cuda, cuda:1")
+    forward: Literal["auto", "lean", "transformers"] = Field(
+        "auto",
+        description="how the model is computed: lean is a packed forward pass for Qwen2 and Llama architectures in "
+        "float32 or float64; auto: lean where the architecture allows it",
+    )
+    snapshot: bool = Field(
+        True,
+        description="act with a copy of the trained weights taken at each refresh; false saves the copy's memory and "
+        "is right only while every step is a round",
+    )
+    batch_rows: int = Field(512, ge=1, description="sequences decoded at once by the transformers engine")
+
+
+def plan_problems(plan: Any) -> list[Problem]:
+    """Look for model folders that do not exist and optional packages that are missing, in every trial once."""
+    found: dict[tuple[str, str], Problem] = {}
+    for path, options in _policies(plan):
+        for problem in _machine_problems(path, options):
+            found.setdefault((problem.path, problem.message), problem)
+    return list(found.values())
+
+
+def looks_local(path: str) -> bool:
+    """Whether a model path means a folder on this machine rather than a hub name."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
+
+
+def _policies(plan: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for trial in plan.trials:
+        policy = trial.config.get("policy") or {}
+        if policy.get("use") == "causal_lm":
+            yield "policy", policy
+
+
+def _machine_problems(path: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+    model = options.get("model") or {}
+    folder = model.get("path")
+    if folder and looks_local(folder) and not (Path(folder).expanduser() / "config.json").is_file():
+        yield Problem(f"{path}.model.path", missing_model(folder))
+    if model.get("lora") and importlib.util.find_spec("peft") is None:
+        yield Problem(f"{path}.model.lora", NO_PEFT)
+    if options.get("engine") == "vllm" and importlib.util.find_spec("vllm") is None:
+        yield Problem(f"{path}.engine", NO_VLLM)
+
+
+NO_PEFT = "low-rank adapters need the package peft; install it with: pip install 'rl-orchestrator[lora]'"
+NO_VLLM = (
+    "engine vllm needs the package vllm; install it with: pip install 'rl-orchestrator[vllm]', or use transformers"
+)
+
+
+def missing_model(folder: str) -> str:
+    """Say that a folder holds no model, and what to do."""
+    where = Path(folder).expanduser()
+    what = "holds no config.json" if where.is_dir() else "does not exist"
+    return (
+        f"{folder!r} looks like a folder but {what}; expected what save_pretrained writes "
+        f"(config.json, model.safetensors, tokenizer files). A hub name has the form owner/name"
+    )

@@ -1,0 +1,74 @@
+"""The engine that generates in this process, with the weights of the last refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .generation import Decoder, Generated, Request, TransformersDecoder, generate
+from .module import CausalLMModule
+
+
+class TransformersEngine:
+    """Generates with the module's own architecture: the lean decoder where there is one, else transformers'."""
+
+    def __init__(
+        self, module: CausalLMModule, lean: Any | None, *, stops: Iterable[int], pad: int, rows: int, snapshot: bool
+    ):
+        self._module, self._lean, self._stops, self._pad, self._rows = module, lean, frozenset(stops), pad, rows
+        self._keeps_copy = snapshot
+        self._weights: Any | None = None  # what acts; None until the first use
+
+    def refresh(self) -> None:
+        """Take over the module's present weights."""
+        with torch.no_grad():
+            if self._lean is not None:
+                self._weights = self._lean.snapshot(self._module.transformer)
+            elif self._keeps_copy:
+                self._weights = {
+                    name: parameter.detach().clone()
+                    for name, parameter in self._module.lm.named_parameters()
+                    if parameter.requires_grad
+                }
+
+    def generate(self, requests: Sequence[Request]) -> list[Generated]:
+        """Continue every prompt, requests of similar length together."""
+        if self._weights is None:
+            self.refresh()
+        order = sorted(range(len(requests)), key=lambda place: (len(requests[place].prompt), requests[place].prompt))
+        results: list[Generated | None] = [None] * len(requests)
+        transformer = self._module.transformer
+        vocabulary = transformer.get_output_embeddings().weight.shape[0]
+        with torch.inference_mode(), self._acting(transformer):
+            for start in range(0, len(order), self._rows):
+                places = order[start : start + self._rows]
+                generated = generate(self._decoder(transformer), [requests[p] for p in places], self._stops, vocabulary)
+                for place, one in zip(places, generated, strict=True):
+                    results[place] = one
+        return results
+
+    def _decoder(self, transformer: nn.Module) -> Decoder:
+        if self._lean is not None:
+            return self._lean.decoder(self._weights)
+        return TransformersDecoder(transformer, self._pad)
+
+    @contextmanager
+    def _acting(self, transformer: nn.Module) -> Iterator[None]:
+        """Put the copied weights in place, in evaluation mode (gradient checkpointing forbids a cache in training)."""
+        training = transformer.training
+        copies: dict[str, Tensor] = self._weights if self._lean is None and self._weights else {}
+        owners = dict(self._module.lm.named_parameters())
+        held = {name: owners[name].data for name in copies}
+        for name, value in copies.items():
+            owners[name].data = value
+        transformer.eval()
+        try:
+            yield
+        finally:
+            transformer.train(training)
+            for name, value in held.items():
+                owners[name].data = value

@@ -1,0 +1,139 @@
+"""The one module that is optimised, sharded and checkpointed: a language model, and a critic where one is needed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orchestrator.api import Column
+
+from .packing import Layout, buckets
+from .statistics import token_statistics
+
+
+class CausalLMModule(nn.Module):
+    """A transformers causal language model under ``lm`` and its critic, if any, under ``critic``.
+
+    Statistics are computed inside ``forward`` so that wrappers which gather sharded weights around it work.
+    """
+
+    def __init__(self, lm: nn.Module, lean: Any | None = None):
+        super().__init__()
+        self.lm = lm
+        self.critic: Critic | None = None
+        self._lean = lean  # a packed forward pass over lm's weights, for architectures that have one
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The transformers model itself, adapters injected where there are any."""
+        return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+
+    def add_critic(self, kind: str) -> None:
+        """Add what predicts values: a ``head`` on the model's states, or a ``separate`` copy of it with a head."""
+        transformer = self.transformer
+        backbone = copy.deepcopy(backbone_of(transformer)) if kind == "separate" else None
+        first = next(transformer.parameters())
+        width = transformer.get_output_embeddings().weight.shape[1]
+        self.critic = Critic(width, backbone, lean=self._lean if kind == "separate" else None)
+        self.critic.score.to(first.device, torch.float64 if first.dtype == torch.float64 else torch.float32)
+
+    def forward(self, layout: Layout, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
+        """Statistics of the tokens asked about, [M] each, ``LOGITS`` [M, V]."""
+        found: dict[Column, Tensor] = {}
+        own_states = Column.VALUE in wanted and self.critic is not None and self.critic.backbone is None
+        if wanted - {Column.VALUE} or own_states:
+            transformer = self.transformer
+            states = states_before(backbone_of(transformer), layout, self._lean)
+            found |= token_statistics(
+                states,
+                lambda chosen: logits_of(transformer, chosen),
+                layout.targets,
+                layout.temperature,
+                wanted,
+                transformer.get_output_embeddings().weight.shape[0],
+            )
+        if Column.VALUE in wanted:
+            if self.critic is None:
+                raise RuntimeError("values are wanted but there is no critic; call prepare() with Column.VALUE first")
+            found[Column.VALUE] = self.critic(states if own_states else None, layout)
+        return found
+
+
+class Critic(nn.Module):
+    """Predicts the return from the state before a token. Starts at zero everywhere."""
+
+    def __init__(self, width: int, backbone: nn.Module | None, lean: Any | None):
+        super().__init__()
+        self.backbone = backbone
+        self.score = nn.Linear(width, 1)
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)
+        self._lean = lean
+
+    def forward(self, states: Tensor | None, layout: Layout) -> Tensor:
+        """Values [M] of the states before the tokens asked about; a separate critic computes its own states."""
+        if self.backbone is not None:
+            states = states_before(self.backbone, layout, self._lean)
+        return self.score(states.to(self.score.weight.dtype))[:, 0]
+
+
+def backbone_of(transformer: nn.Module) -> nn.Module:
+    """The part of a transformers model below its vocabulary head."""
+    return transformer.base_model
+
+
+def logits_of(transformer: nn.Module, states: Tensor) -> Tensor:
+    """Logits [M, V] of states [M, d], with the rescaling some architectures add after their head."""
+    logits = transformer.get_output_embeddings()(states)
+    config = transformer.config.get_text_config()
+    if scale := getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / scale
+    if scale := getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * scale
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
+def states_before(backbone: nn.Module, layout: Layout, lean: Any | None) -> Tensor:
+    """The backbone's last states [M, d] at the tokens before those asked about."""
+    if lean is not None and lean.fits(backbone):
+        return lean.states(backbone, layout)
+    tokens = layout.tokens
+    groups = buckets(layout.lengths)
+    starts = torch.zeros(len(tokens), dtype=torch.int64)
+    pieces, offset = [], 0
+    for group in groups:
+        width = layout.lengths[group[0]]
+        lengths = torch.tensor([layout.lengths[row] for row in group], device=tokens.device)
+        present = torch.arange(width, device=tokens.device) < lengths[:, None]
+        ids = tokens[torch.tensor(group, device=tokens.device), :width]
+        output = backbone(input_ids=ids, attention_mask=present.long(), use_cache=False)
+        pieces.append(output.last_hidden_state.flatten(0, 1))
+        starts[torch.tensor(group)] = offset + width * torch.arange(len(group))
+        offset += width * len(group)
+    if not pieces:
+        return tokens.new_zeros((0, backbone.get_input_embeddings().weight.shape[1]), dtype=backbone.dtype)
+    return torch.cat(pieces).index_select(0, starts.to(tokens.device)[layout.rows] + layout.places - 1)
+
+
+def check_head(transformer: nn.Module) -> None:
+    """Make sure that states through the head are the model's logits.
+
+    :raises ValueError: for an architecture that does something else in between
+    """
+    device = next(transformer.parameters()).device
+    ids = torch.arange(8, device=device)[None] % transformer.get_output_embeddings().weight.shape[0]
+    with torch.no_grad():
+        expected = transformer(input_ids=ids, use_cache=False).logits.float()
+        states = backbone_of(transformer)(input_ids=ids, use_cache=False).last_hidden_state
+        difference = (logits_of(transformer, states).float() - expected).abs().max().item()
+    if difference > 1e-2 * max(1.0, expected.abs().max().item()):
+        raise ValueError(
+            f"{type(transformer).__name__} computes its logits in a way this policy does not know: they differ by "
+            f"{difference:.2g} from its head applied to its last states. Use another architecture"
+        )

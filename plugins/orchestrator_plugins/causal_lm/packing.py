@@ -1,0 +1,151 @@
+"""Rollouts to padded tensors, and padded tensors to the tokens that really need computing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from orchestrator.api import Packed, Rollout
+
+from .rendering import Renderer
+from .sampling import measured_temperature
+
+
+def pack_rollouts(rollouts: Sequence[Rollout], renderer: Renderer) -> Packed:
+    """Lay rollouts out one per row, padded on the right to the longest.
+
+    ``inputs``: ``tokens`` [B, T] int64, ``attention_mask`` [B, T] bool, ``trained`` [B, T] bool (the mask again, so
+    that statistics are computed only there), ``temperature`` [B] float32.
+    """
+    rows = [_Row.of(rollout, renderer) for rollout in rollouts]
+    width = max((len(row.tokens) for row in rows), default=0)
+    pad = renderer.rendering.pad
+    mask = torch.tensor([[*row.chosen, *([False] * (width - len(row.chosen)))] for row in rows], dtype=torch.bool)
+    return Packed(
+        inputs={
+            "tokens": torch.tensor([[*row.tokens, *([pad] * (width - len(row.tokens)))] for row in rows]),
+            "attention_mask": torch.arange(width) < torch.tensor([[len(row.tokens)] for row in rows]),
+            "trained": mask.clone(),
+            "temperature": torch.tensor([measured_temperature(rollout.sampling) for rollout in rollouts]),
+        },
+        mask=mask,
+        behaviour_logprobs=torch.tensor([[*row.logprobs, *([0.0] * (width - len(row.tokens)))] for row in rows]),
+        turn=torch.tensor([[*row.turn, *([-1] * (width - len(row.tokens)))] for row in rows]),
+    )
+
+
+@dataclass(slots=True)
+class _Row:
+    tokens: list[int]
+    chosen: list[bool]
+    logprobs: list[float]
+    turn: list[int]
+
+    @classmethod
+    def of(cls, rollout: Rollout, renderer: Renderer) -> _Row:
+        row = cls([], [], [], [])
+        turns = rollout.turns
+        rendered = renderer.turns([turn.observation for turn in turns], [turn.action for turn in turns])
+        for place, (turn, (read, said)) in enumerate(zip(turns, rendered, strict=True)):
+            logprobs = turn.action.logprobs or (0.0,) * len(said)
+            if len(logprobs) != len(said):
+                raise ValueError(
+                    f"rollout {rollout.index} of task {rollout.task_id!r}, turn {place}: {len(said)} tokens but "
+                    f"{len(logprobs)} log-probabilities"
+                )
+            row.tokens += [*read, *said]
+            row.chosen += [False] * len(read) + [True] * len(said)
+            row.logprobs += [*([0.0] * len(read)), *logprobs]
+            step = place if turn.step is None else turn.step
+            row.turn += [-1] * len(read) + [step] * len(said)
+        return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Which tokens of a padded batch are asked about, and how far each row must be computed for that.
+
+    ``M`` counts the tokens asked about, row by row.
+    """
+
+    tokens: Tensor  # [B, T] int64
+    lengths: tuple[int, ...]  # [B] leading tokens of each row that something asked about depends on
+    prompts: tuple[int, ...]  # [B] of these, tokens before the first that is asked about
+    rows: Tensor  # [M] int64
+    places: Tensor  # [M] int64, at least 1
+    targets: Tensor  # [M] int64, the ids asked about
+    temperature: Tensor  # [M, 1] float32
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Put one number (or row of numbers) per asked token in its place, 0 elsewhere: [M, ...] to [B, T, ...]."""
+        shape = (*self.tokens.shape, *values.shape[1:])
+        return values.new_zeros(shape).index_put((self.rows, self.places), values)
+
+
+def lay_out(inputs: Mapping[str, Tensor], device: torch.device) -> Layout:
+    """Read the inputs of a batch. Without ``trained`` every token but a row's first is asked about.
+
+    :raises ValueError: for padding on the left or in the middle, and for a trained token without one before it
+    """
+    tokens = inputs["tokens"].to(device)
+    present = inputs.get("attention_mask")
+    present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.to(device).bool()
+    if (present[:, 1:] & ~present[:, :-1]).any():
+        raise ValueError("attention_mask has gaps; expected rows padded on the right, as pack() lays them out")
+    asked = inputs.get("trained")
+    if asked is None:
+        asked = present.clone()
+        asked[:, :1] = False
+    else:
+        asked = asked.to(device).bool() & present
+    if asked[:, :1].any():
+        raise ValueError("a row's first token cannot be trained: nothing before it predicts it")
+    rows, places = asked.nonzero(as_tuple=True)
+    temperature = inputs.get("temperature")
+    if temperature is None:
+        temperature = torch.ones(len(tokens))
+    order = torch.arange(tokens.shape[1], device=device)
+    lengths = torch.where(asked, order, 0).amax(1) if tokens.numel() else order[:0]
+    prompts = torch.minimum(torch.where(asked, order, tokens.shape[1]).amin(1), lengths) if tokens.numel() else lengths
+    return Layout(
+        tokens=tokens,
+        lengths=tuple(lengths.tolist()),
+        prompts=tuple(prompts.tolist()),
+        rows=rows,
+        places=places,
+        targets=tokens[rows, places],
+        temperature=temperature.to(device)[rows, None],
+    )
+
+
+def buckets(lengths: Sequence[int], *, waste: float = 0.15) -> list[list[int]]:
+    """Group rows of similar length, longest first, so that padding each group adds at most a share ``waste``.
+
+    Rows of length 0 are left out: nothing asked about depends on them.
+    """
+    groups: list[list[int]] = []
+    filled = 0
+    for row in sorted((row for row, length in enumerate(lengths) if length), key=lambda row: -lengths[row]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        filled += lengths[row]
+        if not groups or longest * (len(groups[-1]) + 1) > (1 + waste) * filled:
+            groups.append([])
+            filled = lengths[row]
+        groups[-1].append(row)
+    return groups
+
+
+def shared_prompts(layout: Layout) -> list[int]:
+    """For each row, the first row with the same prompt: siblings need it computed once."""
+    tokens = layout.tokens.cpu().numpy()
+    owners: dict[bytes, int] = {}
+    return [owners.setdefault(tokens[row, :end].tobytes(), row) for row, end in enumerate(layout.prompts)]
+
+
+def flattened(lists: Sequence[Sequence[int]]) -> list[int]:
+    """One list out of several."""
+    return list(chain.from_iterable(lists))

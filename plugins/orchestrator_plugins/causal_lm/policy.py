@@ -1,0 +1,143 @@
+"""The policy: renders conversations, generates, packs rollouts and computes their statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from orchestrator.api import Action, Column, Context, Environment, Packed, Rollout, Sampling, Speaks
+
+from .config import CausalLMConfig
+from .engine import TransformersEngine
+from .generation import Request
+from .lean import lean_for
+from .loading import load
+from .module import CausalLMModule, check_head
+from .packing import lay_out, pack_rollouts
+
+
+class ContextOverflow(ValueError):
+    """Some conversations leave no room for another token; ``contexts`` are their places in the call."""
+
+    def __init__(self, contexts: tuple[int, ...], message: str):
+        self.contexts = contexts
+        super().__init__(message)
+
+    def __reduce__(self):
+        return type(self), (self.contexts, str(self)), {"__notes__": getattr(self, "__notes__", [])}
+
+
+class CausalLMPolicy:
+    """A causal language model that acts in conversations and is trained on what it said."""
+
+    speaks = Speaks.MESSAGES
+
+    def __init__(self, config: CausalLMConfig):
+        self._config = config
+        self.device = torch.device(_default_device() if config.device == "auto" else config.device)
+        self._loaded = load(config.model, self.device)
+        self.renderer, self.context = self._loaded.renderer, self._loaded.context
+        lean = lean_for(self._loaded.lm, config)
+        self.module = CausalLMModule(self._loaded.lm, lean)
+        check_head(self.module.transformer)
+        self._engine = self._make_engine(lean)
+
+    def prepare(self, environment: Environment, wanted: frozenset[Column]) -> None:
+        """Add a critic when somebody wants values."""
+        if Column.VALUE in wanted and self.module.critic is None:
+            self.module.add_critic(self._config.critic)
+
+    def act(self, contexts: Sequence[Context], sampling: Sequence[Sampling]) -> Sequence[Action]:
+        """Continue every conversation by one action.
+
+        :raises ContextOverflow: when a conversation fills the context window
+        """
+        prompts = [self.renderer.context(context.observations, context.actions) for context in contexts]
+        full = tuple(place for place, prompt in enumerate(prompts) if len(prompt) >= self.context)
+        if full:
+            longest = max(len(prompts[place]) for place in full)
+            raise ContextOverflow(
+                full,
+                f"{len(full)} of {len(prompts)} conversations leave no room to act: the longest has {longest} tokens, "
+                f"the model's window holds {self.context}. Shorten the prompts, allow fewer turns "
+                "(sampling.max_turns), or take a model with a longer window",
+            )
+        requests = [
+            Request(
+                prompt=prompt,
+                sampling=settings,
+                seed=context.seed,
+                limit=min(settings.max_tokens, self.context - len(prompt)),
+            )
+            for prompt, context, settings in zip(prompts, contexts, sampling, strict=True)
+        ]
+        actions = []
+        for generated in self._engine.generate(requests):
+            text, finish = self.renderer.read(generated.tokens)
+            actions.append(
+                Action(
+                    tokens=generated.tokens,
+                    logprobs=generated.logprobs,
+                    text=text,
+                    finish=finish,
+                    sampled_logprobs=generated.sampled,
+                )
+            )
+        return actions
+
+    def encode(self, texts: Sequence[str]) -> Sequence[tuple[int, ...]]:
+        """Ids of actions given as text, terminator included."""
+        return [self.renderer.action(text) for text in texts]
+
+    def pack(self, rollouts: Sequence[Rollout]) -> Packed:
+        """Lay rollouts out, one row each; see ``packing.pack_rollouts``."""
+        return pack_rollouts(rollouts, self.renderer)
+
+    def columns(self, inputs: Mapping[str, Tensor], wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
+        """Statistics of the trained tokens, [B, T] (``LOGITS`` [B, T, V]), 0 elsewhere; see ``Column``.
+
+        Without ``trained`` in ``inputs`` every token but a row's first counts as trained.
+        """
+        layout = lay_out(inputs, self.device)
+        found = self.module(layout, frozenset(wanted))
+        return {column: layout.spread(found[column]) for column in wanted}
+
+    def refresh(self) -> None:
+        """Copy the trained weights to what ``act`` runs on."""
+        self._engine.refresh()
+
+    def export(self, directory: Path) -> None:
+        """Write a folder that ``from_pretrained`` of transformers loads: weights, config and tokenizer.
+
+        Adapters are merged into the weights they adapt; a critic is left out.
+        """
+        directory = Path(directory)
+        transformer = self._loaded.lm
+        if hasattr(transformer, "merge_adapter"):
+            import copy
+
+            transformer = copy.deepcopy(transformer).merge_and_unload()
+        transformer.save_pretrained(directory)
+        tokenizer = self._loaded.tokenizer
+        (tokenizer.save if self._config.model.preset else tokenizer.save_pretrained)(directory)
+
+    def _make_engine(self, lean):
+        if self._config.engine == "vllm":
+            from .vllm_engine import VllmEngine
+
+            return VllmEngine(self)
+        return TransformersEngine(
+            self.module,
+            lean,
+            stops=self.renderer.rendering.stops,
+            pad=self.renderer.rendering.pad,
+            rows=self._config.batch_rows,
+            snapshot=self._config.snapshot,
+        )
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
