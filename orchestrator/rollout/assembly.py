@@ -46,6 +46,7 @@ def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:
         turn=packed.turn,
         demonstration=torch.tensor([r.demonstration for r in rollouts], dtype=torch.bool, device=device),
         against=_against(scores, max(sizes), device),
+        bootstrap=packed.bootstrap,
         max_tokens=per_action * max(max(len(r.turns) for r in rollouts), 1),
     )
 

@@ -246,6 +246,7 @@ class _World:
     metrics: dict[str, float] = field(default_factory=dict)
     stop: Stop = Stop.DONE
     error: str | None = None
+    cut_at: dict[str | None, Observation] = field(default_factory=dict)
 
     def open(self, environment: Any) -> None:
         self.episode = environment.start(self.task, self.seed)
@@ -293,10 +294,14 @@ class _World:
             self.metrics.update(answer.metrics)
             if agent not in actions and answer.reward:
                 raise ValueError(f"agent {agent!r} did not act in this step but is paid {answer.reward}")
-            if not answer.done and answer.observation is not None:
+            if answer.done and answer.truncated:
+                self.stop = Stop.TURNS
+                if answer.observation is not None:
+                    self.cut_at[agent] = answer.observation
+            elif not answer.done and answer.observation is not None:
                 self._show(agent, answer.observation)
         if self.pending and self.clock >= max_turns:
-            self.stop, self.pending = Stop.TURNS, {}
+            self.stop, self.cut_at, self.pending = Stop.TURNS, self.cut_at | self.pending, {}
 
     def close(self) -> None:
         episode, self.episode = self.episode, None
@@ -318,6 +323,7 @@ class _World:
                 sampling=self.sampling,
                 agent=agent,
                 demonstration=self.script is not None,
+                cut_at=self.cut_at.get(agent),
             )
             for offset, (agent, seat) in enumerate(seats.items())
             if seat.turns or self.error

@@ -12,13 +12,13 @@ from orchestrator.types import Couples
 
 
 def take_rows(batch: Batch, rows: Tensor) -> Batch:
-    """The given rows, in the given order, cut behind the last trained token of any of them.
+    """The given rows, in the given order, cut behind the last used token of any of them.
 
-    Policies are causal: what stands behind a row's last trained token changes none of its numbers.
+    Policies are causal: what stands behind a row's last trained token, or behind the state a critic values where the
+    play was cut off, changes none of its numbers.
     """
     width = batch.mask.shape[1]
-    used = batch.mask[rows].any(0).nonzero()
-    length = int(used.max()) + 1 if len(used) else 1
+    length = max(int(last_used(batch)[rows].max()), 1)
 
     def cut(tensor: Tensor) -> Tensor:
         return tensor[rows][:, :length] if tensor.dim() > 1 and tensor.shape[1] == width else tensor[rows]
@@ -38,6 +38,7 @@ def take_rows(batch: Batch, rows: Tensor) -> Batch:
         advantages=None if batch.advantages is None else cut(batch.advantages),
         returns=None if batch.returns is None else cut(batch.returns),
         max_tokens=batch.max_tokens or width,
+        bootstrap=None if batch.bootstrap is None else cut(batch.bootstrap),
     )
 
 
@@ -63,12 +64,11 @@ def microbatches(batch: Batch, couples: Couples, *, max_rows: int | None, max_to
 
     A unit is a row, or a whole group where the objective couples groups. Rows of like length go together.
     """
+    lengths = last_used(batch)
     if couples == Couples.GROUPS:
         units = group_rows(batch.group)
     else:
-        lengths = last_trained(batch.mask)
         units = list(torch.argsort(lengths, stable=True).split(1))
-    lengths = last_trained(batch.mask)
     parts: list[list[Tensor]] = []
     rows, longest = 0, 0
     for unit in units:
@@ -89,7 +89,8 @@ def group_rows(group: Tensor) -> list[Tensor]:
     return list(torch.arange(len(group), device=group.device).split(sizes))
 
 
-def last_trained(mask: Tensor) -> Tensor:
-    """[B] int64: one more than the position of each row's last trained token; 0 where it has none."""
-    position = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    return torch.where(mask, position, 0).max(1).values
+def last_used(batch: Batch) -> Tensor:
+    """[B] int64: one more than the position of each row's last trained token, or of the state it was cut off at."""
+    used = batch.mask if batch.bootstrap is None else batch.mask | batch.bootstrap
+    position = torch.arange(1, used.shape[1] + 1, device=used.device)
+    return torch.where(used, position, 0).max(1).values

@@ -1,0 +1,40 @@
+"""Plays the trials of a plan one after another in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.runners.progress import Silent
+from orchestrator.runners.results import FINISHED, read_result, trial_directory
+from orchestrator.runners.trial import run_spec
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.registry import Registry
+    from orchestrator.runners.progress import Progress
+    from orchestrator.types import TrialResult
+
+
+def run(plan: Plan, directory: Path, registry: Registry, progress: Progress | None = None) -> list[TrialResult]:
+    """Play every trial that has not ended yet; called again on the same directory, it resumes.
+
+    :param directory: the run's directory
+    """
+    for info, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
+        raise RuntimeError(f"plugin {info} could not start the sweep") from error
+    progress = progress or Silent()
+    results = []
+    for spec in plan.trials:
+        result = read_result(trial_directory(directory, spec.id))
+        if result is None or result.status not in FINISHED:
+            progress.trial_update(spec.id, "running", 0, {})
+
+            def report(step: int, metrics: Mapping[str, float], trial: str = spec.id) -> None:
+                progress.trial_update(trial, "running", step, metrics)
+
+            result = run_spec(spec, directory, plan.fingerprint, report, registry)
+        progress.trial_update(spec.id, result.status, result.step, result.metrics)
+        results.append(result)
+    return results

@@ -1,0 +1,195 @@
+"""Plays one trial in this process: plugins found again, components built, start phase shared, result written."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from orchestrator import __version__, plan
+from orchestrator.errors import CheckpointError, PluginContractError, TrialError
+from orchestrator.experiment import Settings
+from orchestrator.plan import TrialSpec
+from orchestrator.registry import Components, Registry, load_registry
+from orchestrator.runners.results import read_result, trial_directory, write_result
+from orchestrator.seeding import derive_seed
+from orchestrator.training import loop
+from orchestrator.training.checkpoint import MODEL, checkpoints, load_module
+from orchestrator.training.events import Events
+from orchestrator.training.ledger import METRICS, Ledger, finite
+from orchestrator.types import Trial, TrialResult
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+def run_spec(
+    spec: TrialSpec,
+    run_directory: Path,
+    fingerprint: Mapping[str, str] | None = None,
+    report: Report | None = None,
+    registry: Registry | None = None,
+) -> TrialResult:
+    """Play a trial to its end, from its newest readable checkpoint if there is one.
+
+    :param fingerprint: of the driver's plugins; None: not compared
+    :param report: called with (step, metrics) for each row the sweep's scheduler is to see
+    :param registry: None: discover the installed plugins
+    :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``
+    :raises TrialStopped: the scheduler ended the trial early; the driver writes its result
+    :raises PluginContractError: this process found other plugins than the driver
+    """
+    registry = registry or load_registry()
+    _compare(fingerprint, registry)
+    registry.manager.add_default(loop)
+    registry.manager.configure({"version": __version__, "run_directory": str(run_directory)})
+    settings = Settings.model_validate(spec.config)
+    torch.set_num_threads(max(1, int(settings.resources.cpus)))
+    return _play(spec, settings, run_directory, trial_directory(run_directory, spec.id), registry, report)
+
+
+def _play(
+    spec: TrialSpec,
+    settings: Settings,
+    run_directory: Path,
+    directory: Path,
+    registry: Registry,
+    report: Report | None,
+) -> TrialResult:
+    directory.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(directory / METRICS)
+
+    def record(step: int, metrics: Mapping[str, float]) -> None:
+        ledger.append(step, "evaluation", metrics=finite(metrics))
+
+    def record_and_report(step: int, metrics: Mapping[str, float]) -> None:
+        record(step, metrics)
+        if report is not None:
+            report(step, finite(metrics))
+
+    trial = Trial(
+        id=spec.id,
+        arm=spec.arm,
+        seed=spec.seed,
+        config=spec.config,
+        directory=directory,
+        record=record,
+        report=record_and_report,
+    )
+    events = Events(registry.manager, trial)
+    events.emit("on_trial_start")
+    try:
+        components = build(settings, registry, spec.seed)
+        if components.policy is not None and not checkpoints(directory / "checkpoints"):
+            _load_start(settings, components, run_directory, registry)
+        result = registry.manager.first("run_trial", trial=trial, components=components)
+    except Exception as error:
+        logger.error("trial %s failed: %s", spec.id, error)
+        events.emit("on_trial_error", error=error)
+        result = TrialResult(
+            trial=spec.id,
+            arm=spec.arm,
+            seed=spec.seed,
+            status="failed",
+            step=max((row["step"] for row in ledger.rows()), default=0),
+            error="".join(traceback.format_exception(error)),
+        )
+    else:
+        events.emit("on_trial_end", result=result)
+    write_result(directory, result)
+    return result
+
+
+def build(settings: Settings, registry: Registry, seed: int) -> Components:
+    """Build a trial's components; the policy's first weights follow from the seed."""
+
+    def one(role: str) -> Any:
+        spec = getattr(settings, role)
+        return None if spec is None else registry.build(role, spec.use, spec.options)
+
+    environment = one("environment")
+    torch.manual_seed(derive_seed(seed, "policy"))
+    policy = one("policy")
+    components = Components(
+        environment=environment,
+        policy=policy,
+        sampler=one("sampler"),
+        rewards=tuple((r.use, r.weight, registry.build("reward", r.use, r.options)) for r in settings.rewards),
+        advantage=one("advantage"),
+        objective=one("objective"),
+        registry=registry,
+    )
+    if policy is not None and components.objective is not None and components.advantage is not None:
+        if policy.speaks != environment.speaks:
+            raise PluginContractError(
+                f"environment {settings.environment.use!r} speaks {environment.speaks}, policy {settings.policy.use!r} "
+                f"understands {policy.speaks}; choose a policy for {environment.speaks}"
+            )
+        loop.prepare(components, settings, seed)
+    return components
+
+
+def _load_start(settings: Settings, components: Components, run_directory: Path, registry: Registry) -> None:
+    """Give the policy the weights of the shared start phase, playing the phase first if nobody has."""
+    if settings.start is None:
+        return
+    if settings.start.checkpoint is not None:
+        path = Path(settings.start.checkpoint).expanduser()
+    else:
+        path = _start_phase(settings, run_directory, registry)
+    try:
+        tensors = load_file(path / MODEL)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"start weights {path / MODEL} cannot be read: {error}") from error
+    load_module(components.policy.module, tensors, path, partial=True)
+
+
+def _start_phase(settings: Settings, run_directory: Path, registry: Registry) -> Path:
+    phase = plan.start_settings(settings)
+    key = plan.start_key(settings)
+    folder = run_directory / "start"
+    directory = folder / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / f".{key}.lock"):
+        done = read_result(directory)
+        if done is None or done.status != "done":
+            logger.info("start phase %s: %s steps", key, phase.schedule.steps)
+            spec = TrialSpec(
+                id=f"start-{key}", arm="start", seed=settings.start.seed, config=phase.model_dump(mode="json")
+            )
+            done = _play(spec, phase, run_directory, directory, registry, None)
+    if done.status != "done":
+        raise TrialError(f"the start phase in {directory} failed:\n{done.error}")
+    return checkpoints(directory / "checkpoints")[-1]
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel frees it when the process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compare(fingerprint: Mapping[str, str] | None, registry: Registry) -> None:
+    found = registry.manager.fingerprint()
+    if fingerprint is None or dict(fingerprint) == found:
+        return
+    different = [
+        f"{name}: driver {fingerprint.get(name, 'nothing')}, here {found.get(name, 'nothing')}"
+        for name in sorted(fingerprint.keys() | found.keys())
+        if fingerprint.get(name) != found.get(name)
+    ]
+    raise PluginContractError(
+        "this process finds other plugins than the driver; install the same ones on every machine: "
+        + "; ".join(different)
+    )

@@ -1,0 +1,416 @@
+"""The training loop: sample, score, update; evaluate and save now and then. The page to read first."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from statistics import fmean, pstdev
+from typing import Any
+
+import torch
+
+from orchestrator.batch import Batch, Weights
+from orchestrator.errors import ConfigError, Problem, RolloutError, blame
+from orchestrator.evaluation.evaluate import evaluate
+from orchestrator.experiment import Settings
+from orchestrator.markers import hookimpl
+from orchestrator.registry import Components
+from orchestrator.roles import BetweenRounds, Prepares, Stateful
+from orchestrator.rollout.assembly import assemble
+from orchestrator.rollout.collector import Collector, Cost
+from orchestrator.seeding import derive_seed
+from orchestrator.training.checkpoint import load_newest, save_checkpoint
+from orchestrator.training.distributed import Workers
+from orchestrator.training.events import Events
+from orchestrator.training.ledger import EVALUATIONS, METRICS, Ledger, finite
+from orchestrator.training.trainer import Trainer
+from orchestrator.training.weights import BEHAVIOUR, WeightStore
+from orchestrator.types import RolloutGroup, Sampling, Split, Task, Trial, TrialResult
+
+logger = logging.getLogger(__name__)
+
+
+@hookimpl(trylast=True)
+def run_trial(trial: Trial, components: Components) -> TrialResult:
+    """Play the procedure ``train``.
+
+    :raises ConfigError: no plugin plays the procedure the experiment asks for
+    """
+    procedure = trial.config.get("procedure", "train")
+    if procedure != "train":
+        raise ConfigError([Problem("procedure", f"no installed plugin plays {procedure!r}; the core plays 'train'")])
+    return Training(trial, components).run()
+
+
+class Training:
+    """One trial from its first step, or its newest checkpoint, to its result."""
+
+    def __init__(self, trial: Trial, components: Components):
+        self.trial, self.components = trial, components
+        self.settings = settings = Settings.model_validate(trial.config)
+        self.workers = Workers()
+        self.ledger = Ledger(trial.directory / METRICS)
+        self.evaluations = Ledger(trial.directory / EVALUATIONS)
+        registry = components.registry
+        self.events = Events(registry.manager if registry is not None else None, trial)
+        labels = _labels(settings, components)
+        self._labels = labels
+        self.weights = WeightStore(components.policy.module)
+        self.trainer = Trainer(
+            components.policy,
+            components.advantage,
+            components.objective,
+            settings,
+            self.weights,
+            seed=trial.seed,
+            labels=labels,
+            keep_bad_batch=trial.directory / "non-finite-batch.safetensors",
+            workers=self.workers,
+        )
+        shared = {
+            "max_turns": settings.sampling.max_turns,
+            "concurrent": settings.sampling.concurrent,
+            "seed": trial.seed,
+            "labels": labels,
+        }
+        parts = (components.environment, components.policy, components.rewards)
+        sampling = Sampling(
+            **{f.name: getattr(settings.sampling, f.name) for f in fields(Sampling) if f.name != "seed"}
+        )
+        self.collector = Collector(*parts, sampling=sampling, phase="train", **shared)
+        self.evaluator = Collector(*parts, sampling=sampling, phase="evaluation", **shared)
+        self.tasks = _Tasks(components.environment, labels["environment"])
+        self.step = 0
+        self.trained_tokens = 0
+        self.seconds = 0.0  # of earlier processes of this trial
+        self._started = time.perf_counter()
+
+    def run(self) -> TrialResult:
+        """Train to the schedule's end or the budget's, whichever comes first."""
+        schedule, evaluation = self.settings.schedule, self.settings.evaluation
+        resumed = self._resume()
+        metrics: dict[str, float] = {}
+        if not resumed:
+            self._begin_round(first=True)
+            if evaluation.first:
+                metrics |= self._evaluate()
+        evaluated = self.step if resumed or evaluation.first else -1
+        while self.step < schedule.steps and not self._spent():
+            self.step += 1
+            metrics |= self._one_step()
+            if self.step % schedule.steps_per_round == 0:
+                self._begin_round(first=False)
+            if evaluation.every and self.step % evaluation.every == 0:
+                metrics |= self._evaluate()
+                evaluated = self.step
+            if self.settings.checkpoints.every and self.step % self.settings.checkpoints.every == 0:
+                self._save()
+        if evaluated != self.step:
+            metrics |= self._evaluate()
+        self._save()
+        return TrialResult(
+            trial=self.trial.id,
+            arm=self.trial.arm,
+            seed=self.trial.seed,
+            status="done",
+            step=self.step,
+            metrics=finite(metrics or _last_metrics(self.ledger)),
+        )
+
+    # --- a step -------------------------------------------------------------------------------------------
+
+    def _one_step(self) -> dict[str, float]:
+        torch.manual_seed(derive_seed(self.trial.seed, "step", self.step))
+        began = time.perf_counter()
+        groups = self._sample()
+        sampled = time.perf_counter()
+        metrics = _rollout_metrics(groups, self.collector)
+        self._refuse_too_many_failures(groups)
+        self.events.emit("on_rollouts", step=self.step, groups=[*groups, *_failed_groups(groups, self.collector)])
+        groups = self._kept(groups)
+        metrics["rollout/groups_trained"] = float(len(groups))
+        if groups:
+            batch = assemble(self.components.policy, groups)
+            self.trained_tokens += int(batch.mask.sum()) * self.settings.schedule.epochs
+            metrics |= _batch_metrics(batch)
+            metrics |= self.trainer.update(
+                batch, self.step, fresh=BEHAVIOUR not in self.weights or self._round_begins()
+            )
+            if self.settings.schedule.steps_per_round == 1:
+                self.components.policy.refresh()
+        metrics["train/skipped_updates"] = float(self.trainer.skipped)
+        metrics["time/sample_seconds"] = sampled - began
+        metrics["time/update_seconds"] = time.perf_counter() - sampled
+        metrics = finite(metrics | self._costs())
+        self.ledger.append(self.step, "step", metrics=metrics)
+        self.events.emit("on_step_end", step=self.step, metrics=metrics)
+        return metrics
+
+    def _sample(self) -> list[RolloutGroup]:
+        count = self.settings.schedule.tasks_per_step
+        tasks = self.tasks.take(count)[self.workers.rank :: self.workers.size]
+        self.collector.begin(self.step, version=self.trainer.updates)
+        version = BEHAVIOUR if BEHAVIOUR in self.weights else Weights.CURRENT
+        with self.weights.loaded(version), blame(self._labels["sampler"], where="sampler"):
+            return self.collector.settle(self.components.sampler.sample(tasks, self.collector))
+
+    def _kept(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
+        if not self.settings.update.drop_constant_groups:
+            return list(groups)
+        return [group for group in groups if len({score.value for score in group.scores}) > 1]
+
+    def _refuse_too_many_failures(self, groups: Sequence[RolloutGroup]) -> None:
+        failures = self.collector.failures
+        played = len(failures) + sum(len(group.rollouts) for group in groups)
+        limit = self.settings.failures.rollout_share
+        if failures and len(failures) > limit * played:
+            plugins = sorted({failure.plugin for failure in failures})
+            raise RolloutError(
+                f"step {self.step}: {len(failures)} of {played} rollouts failed, more than failures.rollout_share="
+                f"{limit} allows; plugin {', '.join(plugins)}. First error: {failures[0].rollout.error}"
+            )
+
+    # --- rounds -------------------------------------------------------------------------------------------
+
+    def _round_begins(self) -> bool:
+        return (self.step - 1) % self.settings.schedule.steps_per_round == 0
+
+    def _begin_round(self, *, first: bool) -> None:
+        """Freeze what the coming round samples from and refers to; keep only what somebody needs."""
+        schedule, objective = self.settings.schedule, self.components.objective
+        needed = {need.weights for need in objective.needs | self.components.advantage.needs}
+        extrapolates = isinstance(objective, BetweenRounds)
+        if not first:
+            if extrapolates:
+                self._extrapolate()
+            elif Weights.PREVIOUS in needed:
+                self.weights.keep(Weights.PREVIOUS)
+        elif extrapolates or Weights.PREVIOUS in needed:
+            self.weights.keep(Weights.PREVIOUS)
+        if Weights.REFERENCE in needed and (first or schedule.refresh_reference == "round"):
+            self.weights.keep(Weights.REFERENCE)
+        if schedule.steps_per_round > 1:
+            self.weights.keep(BEHAVIOUR)
+            self.components.policy.refresh()
+        elif first:
+            self.components.policy.refresh()
+
+    def _extrapolate(self) -> None:
+        """Let the objective place the next round's start; the trained weights stay the result until it trains on."""
+        trained = self.weights.current()
+        self.weights.keep("result", trained)
+        if self.step < self.settings.schedule.steps:
+            with blame(self._labels["objective"], where="objective.between_rounds"):
+                start = self.components.objective.between_rounds(trained, dict(self.weights.get(Weights.PREVIOUS)))
+            self.weights.load(start)
+            self.trainer.fresh_optimizer()
+        self.weights.keep(Weights.PREVIOUS, trained)
+
+    def _result_version(self) -> str:
+        """What is evaluated and saved as the result: between rounds of an extrapolating objective, the trained weights."""
+        at_border = self.step > 0 and self.step % self.settings.schedule.steps_per_round == 0
+        return "result" if at_border and "result" in self.weights else Weights.CURRENT
+
+    # --- evaluation, checkpoints, cost --------------------------------------------------------------------
+
+    def _evaluate(self) -> dict[str, float]:
+        settings = self.settings.evaluation
+        tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
+        policy = self.components.policy
+        with self.weights.loaded(self._result_version()):
+            policy.refresh()
+            result = evaluate(self.evaluator, tasks, settings, self.settings.sampling.max_tokens)
+        if BEHAVIOUR in self.weights:
+            with self.weights.loaded(BEHAVIOUR):
+                policy.refresh()
+        elif self._result_version() != Weights.CURRENT:
+            policy.refresh()
+        metrics = finite(result.metrics | self._costs())
+        if result.tasks:
+            self.evaluations.append(self.step, "evaluation", tasks=result.tasks)
+        self.trial.report(self.step, metrics)
+        self.events.emit("on_evaluation", step=self.step, metrics=metrics)
+        return metrics
+
+    def _save(self) -> None:
+        if self.workers.rank:
+            return
+        folder = self.trial.directory / "checkpoints"
+        if (folder / f"step-{self.step:06d}").exists():
+            return
+        state = {
+            "cost": asdict(self.collector.cost),
+            "evaluation_cost": asdict(self.evaluator.cost),
+            "trained_tokens": self.trained_tokens,
+            "seconds": self._seconds(),
+            "tasks": self.tasks.taken,
+            "trainer": self.trainer.state_dict(),
+            "weights": self.weights.state_dict(),
+            "components": {name: part.state_dict() for name, part in self._stateful()},
+        }
+        if self._result_version() != Weights.CURRENT:
+            state["start"] = self.weights.current()  # the module file holds the result
+        try:
+            with self.weights.loaded(self._result_version()):
+                path = save_checkpoint(
+                    folder, self.step, self.components.policy, state, keep=self.settings.checkpoints.keep
+                )
+        except OSError as error:
+            logger.warning(
+                "checkpoint of step %s could not be written (%s); training goes on, a restart would begin at the "
+                "checkpoint before it",
+                self.step,
+                error,
+            )
+            return
+        self.events.emit("on_checkpoint", step=self.step, directory=path)
+
+    def _resume(self) -> bool:
+        loaded = load_newest(self.trial.directory / "checkpoints", self.components.policy)
+        if loaded is None:
+            self.ledger.rewind(-1)
+            self.evaluations.rewind(-1)
+            return False
+        self.step, state = loaded
+        if "start" in state:
+            self.weights.load(state["start"])
+        self.weights.load_state_dict(state["weights"])
+        self.collector.cost, self.evaluator.cost = Cost(**state["cost"]), Cost(**state["evaluation_cost"])
+        self.trained_tokens, self.seconds = state["trained_tokens"], state["seconds"]
+        self.trainer.load_state_dict(state["trainer"])
+        self.tasks.skip(state["tasks"])
+        for name, part in self._stateful():
+            part.load_state_dict(state["components"][name])
+        self.ledger.rewind(self.step)
+        self.evaluations.rewind(self.step)
+        with self.weights.loaded(BEHAVIOUR if BEHAVIOUR in self.weights else Weights.CURRENT):
+            self.components.policy.refresh()
+        logger.info("trial %s continues after step %s", self.trial.id, self.step)
+        return True
+
+    def _stateful(self) -> Iterator[tuple[str, Any]]:
+        parts = self.components
+        named = [
+            (name, getattr(parts, name)) for name in ("environment", "policy", "sampler", "advantage", "objective")
+        ]
+        named += [(f"reward.{index}", reward) for index, (_, _, reward) in enumerate(parts.rewards)]
+        return ((name, part) for name, part in named if isinstance(part, Stateful) and not hasattr(part, "parameters"))
+
+    def _spent(self) -> bool:
+        budget = self.settings.budget
+        tokens = self._summed(self.collector.cost.generated_tokens)
+        if budget.generated_tokens is not None and tokens >= budget.generated_tokens:
+            return True
+        return budget.seconds is not None and self._seconds() >= budget.seconds
+
+    def _seconds(self) -> float:
+        return self.seconds + time.perf_counter() - self._started
+
+    def _summed(self, count: float) -> float:
+        return float(self.workers.total(torch.tensor(count, dtype=torch.float64)))
+
+    def _costs(self) -> dict[str, float]:
+        seconds, cost = self._seconds(), self.collector.cost
+        devices = max(
+            self.settings.resources.gpus, self.settings.resources.cpus if not self.settings.resources.gpus else 0
+        )
+        return {
+            "cost/generated_tokens": self._summed(cost.generated_tokens),
+            "cost/prompt_tokens": self._summed(cost.prompt_tokens),
+            "cost/trained_tokens": self._summed(self.trained_tokens),
+            "cost/rollouts": self._summed(cost.rollouts),
+            "cost/failed_rollouts": self._summed(cost.failed_rollouts),
+            "cost/evaluation_tokens": self._summed(self.evaluator.cost.generated_tokens),
+            "cost/seconds": seconds,
+            "cost/device_seconds": seconds * devices * self.workers.size,
+        }
+
+
+class _Tasks:
+    """Training tasks in the environment's order; an exhausted split starts over."""
+
+    def __init__(self, environment: Any, label: str):
+        self._environment, self._label = environment, label
+        self._stream: Iterator[Task] = iter(())
+        self.taken = 0
+
+    def take(self, count: int) -> list[Task]:
+        with blame(self._label, where="Environment.tasks"):
+            taken = list(itertools.islice(self._stream, count))
+            while len(taken) < count:
+                self._stream = iter(self._environment.tasks(Split.TRAIN))
+                more = list(itertools.islice(self._stream, count - len(taken)))
+                if not more:
+                    raise ValueError("the environment has no training task")
+                taken += more
+        self.taken += count
+        return taken
+
+    def skip(self, count: int) -> None:
+        for _ in range(count // 1024):
+            self.take(1024)
+        self.take(count % 1024)
+
+
+def prepare(components: Components, settings: Settings, seed: int) -> None:
+    """Tell the policy its world and its duties, before weights are loaded or trained."""
+    if isinstance(components.policy, Prepares):
+        needs = components.objective.needs | components.advantage.needs
+        torch.manual_seed(derive_seed(seed, "prepare"))
+        with blame(_labels(settings, components)["policy"], where="Policy.prepare"):
+            components.policy.prepare(components.environment, frozenset(need.column for need in needs))
+
+
+def _labels(settings: Settings, components: Components) -> dict[str, str]:
+    registry = components.registry
+    if registry is None:
+        return dict.fromkeys(("environment", "policy", "sampler", "reward", "advantage", "objective"), "(unregistered)")
+    named = {role: getattr(settings, role) for role in ("environment", "policy", "sampler", "advantage", "objective")}
+    labels = {role: str(registry.plugin_of(role, spec.use)) for role, spec in named.items() if spec is not None}
+    rewards = sorted({str(registry.plugin_of("reward", spec.use)) for spec in settings.rewards})
+    return labels | {"reward": ", ".join(rewards) or "(core)"}
+
+
+def _rollout_metrics(groups: Sequence[RolloutGroup], collector: Collector) -> dict[str, float]:
+    scores = [score for group in groups for score in group.scores]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    metrics = {"rollout/failed": float(len(collector.failures)), "rollout/groups": float(len(groups))}
+    if not rollouts:
+        return metrics
+    values = [score.value for score in scores]
+    actions = [turn.action for rollout in rollouts for turn in rollout.turns]
+    metrics["rollout/reward/mean"], metrics["rollout/reward/std"] = fmean(values), pstdev(values)
+    for part in sorted({part for score in scores for part in score.parts}):
+        metrics[f"rollout/reward/{part}"] = fmean(score.parts.get(part, 0.0) for score in scores)
+    metrics["rollout/tokens/mean"] = sum(len(action.tokens) for action in actions) / len(rollouts)
+    metrics["rollout/turns/mean"] = len(actions) / len(rollouts)
+    metrics["rollout/truncated"] = fmean(action.finish == "length" for action in actions) if actions else 0.0
+    metrics["rollout/group_size/mean"] = len(rollouts) / len(groups)
+    metrics["rollout/constant_groups"] = fmean(len({s.value for s in group.scores}) == 1 for group in groups)
+    known = [rollout.metrics["correct"] for rollout in rollouts if "correct" in rollout.metrics]
+    if known:
+        metrics["rollout/correct"] = fmean(known)
+    return metrics
+
+
+def _batch_metrics(batch: Batch) -> dict[str, float]:
+    return {"train/rows": float(batch.mask.shape[0]), "train/tokens": float(batch.mask.sum())}
+
+
+def _failed_groups(groups: Sequence[RolloutGroup], collector: Collector) -> list[RolloutGroup]:
+    """Failed rollouts as groups without scores, for those who watch."""
+    tasks = {group.task.id: group.task for group in groups}
+    return [
+        RolloutGroup(task=tasks.get(f.rollout.task_id, Task(id=f.rollout.task_id)), rollouts=(f.rollout,))
+        for f in collector.failures
+    ]
+
+
+def _last_metrics(ledger: Ledger) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for row in ledger.rows():
+        metrics |= row["metrics"]
+    return metrics
