@@ -128,7 +128,7 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
         objective=one("objective"),
         registry=registry,
     )
-    if policy is not None and components.objective is not None and components.advantage is not None:
+    if policy is not None and components.objective is not None:
         if policy.speaks != environment.speaks:
             raise PluginContractError(
                 f"environment {settings.environment.use!r} speaks {environment.speaks}, policy {settings.policy.use!r} "

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.batch import Batch, Weights
+from orchestrator.batch import Batch, Need, Weights
 from orchestrator.errors import ConfigError, Problem, RolloutError, blame
 from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.experiment import Settings
@@ -181,7 +181,7 @@ class Training:
     def _begin_round(self, *, first: bool) -> None:
         """Freeze what the coming round samples from and refers to; keep only what somebody needs."""
         schedule, objective = self.settings.schedule, self.components.objective
-        needed = {need.weights for need in objective.needs | self.components.advantage.needs}
+        needed = {need.weights for need in _needs(self.components)}
         extrapolates = isinstance(objective, BetweenRounds)
         if not first:
             if extrapolates:
@@ -358,10 +358,16 @@ class _Tasks:
 def prepare(components: Components, settings: Settings, seed: int) -> None:
     """Tell the policy its world and its duties, before weights are loaded or trained."""
     if isinstance(components.policy, Prepares):
-        needs = components.objective.needs | components.advantage.needs
+        wanted = frozenset(need.column for need in _needs(components))
         torch.manual_seed(derive_seed(seed, "prepare"))
         with blame(_labels(settings, components)["policy"], where="Policy.prepare"):
-            components.policy.prepare(components.environment, frozenset(need.column for need in needs))
+            components.policy.prepare(components.environment, wanted)
+
+
+def _needs(components: Components) -> frozenset[Need]:
+    """Statistics the objective and the estimator ask for."""
+    credit = components.advantage
+    return components.objective.needs | (frozenset() if credit is None else credit.needs)
 
 
 def _labels(settings: Settings, components: Components) -> dict[str, str]:

@@ -50,6 +50,7 @@ class Trainer:
         :param keep_bad_batch: file the batch goes to when the trial fails for non-finite numbers
         """
         self._policy, self._advantage, self._objective = policy, advantage, objective
+        self._credit_needs: frozenset[Need] = frozenset() if advantage is None else advantage.needs
         self._settings, self._weights, self._seed = settings, weights, seed
         self._labels = dict(labels or {})
         self._keep_bad_batch = keep_bad_batch
@@ -68,7 +69,7 @@ class Trainer:
     @property
     def wanted(self) -> frozenset[Column]:
         """Columns this trainer will ever ask the policy for."""
-        return frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs | self._advantage.needs)})
+        return frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs | self._credit_needs)})
 
     def update(self, batch: Batch, step: int, *, fresh: bool = True) -> dict[str, float]:
         """Train on one batch of whole groups.
@@ -134,7 +135,7 @@ class Trainer:
         forward pass that trains.
         """
         later = {n for n in self._objective.needs if n.weights == Weights.OLD} if single else set()
-        before = (self._objective.needs - later) | self._advantage.needs
+        before = (self._objective.needs - later) | self._credit_needs
         return frozenset(n for n in before if n.weights != Weights.CURRENT and n.column != Column.LOGITS)
 
     def _frozen(self, batch: Batch, needs: frozenset[Need]) -> Batch:
@@ -152,6 +153,9 @@ class Trainer:
         return replace(batch, columns=columns)
 
     def _credited(self, batch: Batch) -> Batch:
+        if self._advantage is None:  # the score itself, on every token
+            self._credit_metrics: dict[str, float] = {}
+            return replace(batch, advantages=torch.where(batch.mask, batch.rewards[:, None], 0.0))
         with blame(self._labels.get("advantage", "(core)"), where="advantage"), torch.no_grad():
             credit = self._advantage.estimate(batch)
             if credit.advantages.shape != batch.mask.shape:
@@ -174,7 +178,7 @@ class Trainer:
                 denominators = self._denominators(mini, micros, terms)
             sums.add(terms, micro, denominators)
             tally.add(terms, micro, denominators)
-            if measure_gap and Column.LOGPROB in current:
+            if measure_gap and Column.LOGPROB in current and not bool(micro.demonstration.all()):
                 found = _largest_gap(micro, current[Column.LOGPROB].detach())
                 gap = found if gap is None else torch.maximum(gap, found)
         norms = sums.finish(self._workers)
