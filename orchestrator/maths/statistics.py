@@ -1,0 +1,256 @@
+"""Statistics of a few noisy runs: robust means, bootstrap intervals, tests and effect sizes.
+
+Samples are one number per seed. Everything is vectorised over bootstrap resamples and deterministic in ``seed``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtr, stdtrit
+
+Array: TypeAlias = np.ndarray
+
+RESAMPLES = 10_000
+
+
+class Interval(NamedTuple):
+    """A range with its two ends."""
+
+    low: float
+    high: float
+
+    def excludes(self, value: float) -> bool:
+        """Whether the value lies outside."""
+        return not self.low <= value <= self.high
+
+
+class TTest(NamedTuple):
+    """A difference of means, its standard error, degrees of freedom and two-sided p-value."""
+
+    difference: float
+    error: float
+    df: float
+    p: float
+
+    def interval(self, confidence: float = 0.95) -> Interval | None:
+        """Two-sided interval of the difference; None where the samples show no spread to measure it by."""
+        return t_interval(self.difference, self.error, self.df, confidence)
+
+
+def interquartile_mean(values: ArrayLike, axis: int = -1) -> Array | float:
+    """Average the middle half of the sorted values.
+
+    A quarter of the weight is cut from each end; a value that the cut goes through counts by what is left of it, so
+    that the result is defined for any number of values and equals the 25 % trimmed mean when four divides it.
+
+    :param values: at least one value along ``axis``
+    :returns: the values' shape without ``axis``
+    :raises ValueError: when there is no value
+    Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.3.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float), axis=axis)
+    count = ordered.shape[axis]
+    if count == 0:
+        raise ValueError("interquartile mean of no values; expected at least one")
+    ranks = np.arange(count)
+    weights = np.clip(np.minimum(ranks + 1, 0.75 * count) - np.maximum(ranks, 0.25 * count), 0, None)
+    mean = np.moveaxis(ordered, axis, -1) @ (weights / weights.sum())
+    return float(mean) if np.ndim(mean) == 0 else mean
+
+
+def bootstrap_interval(
+    strata: Sequence[ArrayLike],
+    statistic: Callable[..., Array],
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic, every stratum resampled with replacement on its own.
+
+    :param strata: one sample of values per stratum
+    :param statistic: gets one [resamples, n] array per stratum, returns [resamples]
+    :param seed: of the resampling
+    :raises ValueError: when a stratum is empty
+
+    With few values the interval is narrower than its name: see :func:`welch` for decisions.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for index, stratum in enumerate(strata):
+        values = np.asarray(stratum, dtype=float)
+        if values.size == 0:
+            raise ValueError(f"stratum {index} is empty; expected at least one value")
+        drawn.append(values[generator.integers(values.size, size=(resamples, values.size))])
+    low, high = np.quantile(statistic(*drawn), _tails(confidence))
+    return Interval(float(low), float(high))
+
+
+def welch(treatment: ArrayLike, control: ArrayLike) -> TTest:
+    """Compare two means without assuming equal spread.
+
+    Without any spread in either sample the t statistic does not exist; the p-value is then that of the exact
+    permutation test, 2 / C(n + m, n), which no sample of this size could undercut.
+
+    :param treatment: at least two values
+    :param control: at least two values
+    :raises ValueError: for fewer
+    Source: Welch 1947, with the degrees of freedom of Satterthwaite 1946.
+    """
+    a, b = _sample(treatment, "treatment"), _sample(control, "control")
+    difference = float(a.mean() - b.mean())
+    if _constant(a) and _constant(b):
+        p = 1.0 if _constant(np.concatenate([a, b])) else min(1.0, 2 / math.comb(a.size + b.size, a.size))
+        return TTest(difference, 0.0, math.nan, p)
+    share_a, share_b = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
+    error = float(np.sqrt(share_a + share_b))
+    df = float((share_a + share_b) ** 2 / (share_a**2 / (a.size - 1) + share_b**2 / (b.size - 1)))
+    return TTest(difference, error, df, _two_sided(difference / error, df))
+
+
+def paired(treatment: ArrayLike, control: ArrayLike) -> TTest:
+    """Test the mean of the differences of values that belong together.
+
+    :param treatment: at least two values, in the order of ``control``
+    :raises ValueError: for fewer, or for samples of different sizes
+    """
+    a, b = _sample(treatment, "treatment"), _sample(control, "control")
+    if a.size != b.size:
+        raise ValueError(f"paired samples of {a.size} and {b.size} values; expected the same number")
+    return one_sample(a - b)
+
+
+def one_sample(values: ArrayLike) -> TTest:
+    """Test a mean against zero.
+
+    Without spread the p-value is that of the exact sign-flip test, 2 / 2^n.
+
+    :raises ValueError: for fewer than two values
+    """
+    values = _sample(values, "sample")
+    mean = float(values.mean())
+    if _constant(values):
+        p = 1.0 if mean == 0 else min(1.0, 2.0 ** (1 - values.size))
+        return TTest(mean, 0.0, math.nan, p)
+    error = float(values.std(ddof=1) / math.sqrt(values.size))
+    return TTest(mean, error, values.size - 1.0, _two_sided(mean / error, values.size - 1.0))
+
+
+def pooled_intervals(samples: Sequence[ArrayLike], confidence: float = 0.95) -> list[Interval | None]:
+    """Interval of each sample's mean from the spread common to all of them.
+
+    The variance is pooled within samples (degrees of freedom: values minus samples), which lends a sample of two
+    the experience of its neighbours. It assumes that they scatter alike.
+
+    :returns: one interval per sample; None for empty samples, and for all when nothing shows any spread
+    """
+    arrays = [np.asarray(sample, dtype=float) for sample in samples]
+    filled = [a for a in arrays if a.size]
+    df = sum(a.size - 1 for a in filled)
+    squares = sum(float(((a - a.mean()) ** 2).sum()) for a in filled)
+    if df == 0 or squares == 0:
+        return [None] * len(arrays)
+    spread = math.sqrt(squares / df)
+    return [t_interval(a.mean(), spread / math.sqrt(a.size), df, confidence) if a.size else None for a in arrays]
+
+
+def t_interval(mean: float, error: float, df: float, confidence: float = 0.95) -> Interval | None:
+    """Two-sided Student interval; None when the standard error is zero or unknown."""
+    if not error > 0:
+        return None
+    reach = float(stdtrit(df, _tails(confidence)[1])) * error
+    return Interval(float(mean) - reach, float(mean) + reach)
+
+
+def bonferroni(p: float, comparisons: int) -> float:
+    """Raise a p-value for being one of several."""
+    return min(1.0, p * comparisons)
+
+
+def cohens_d(treatment: ArrayLike, control: ArrayLike) -> float:
+    """Difference of means in pooled standard deviations; infinite when there is a difference but no spread.
+
+    :raises ValueError: for fewer than two values in a sample
+    Source: Cohen 1988, sec. 2.5.2.
+    """
+    a, b = _sample(treatment, "treatment"), _sample(control, "control")
+    difference = float(a.mean() - b.mean())
+    if _constant(a) and _constant(b):
+        return 0.0 if _constant(np.concatenate([a, b])) else math.copysign(math.inf, difference)
+    pooled = ((a.size - 1) * a.var(ddof=1) + (b.size - 1) * b.var(ddof=1)) / (a.size + b.size - 2)
+    return difference / math.sqrt(pooled)
+
+
+def probability_of_improvement(
+    treatment: ArrayLike,
+    control: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """Probability that a treated run beats a control run, ties counting half, with a stratified bootstrap interval.
+
+    :returns: probability and interval
+    Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.3; the Mann-Whitney statistic over n m.
+    """
+    a, b = np.asarray(treatment, dtype=float), np.asarray(control, dtype=float)
+    if not a.size or not b.size:
+        raise ValueError(f"samples of {a.size} and {b.size} values; expected at least one in each")
+    wins = (a[:, None] > b[None, :]) + 0.5 * (a[:, None] == b[None, :])  # [n, m]
+    generator = np.random.default_rng(seed)
+    times_a = generator.multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples)  # how often each was drawn
+    times_b = generator.multinomial(b.size, np.full(b.size, 1 / b.size), size=resamples)
+    drawn = ((times_a @ wins) * times_b).sum(axis=1) / wins.size
+    low, high = np.quantile(drawn, _tails(confidence))
+    return float(wins.mean()), Interval(float(low), float(high))
+
+
+def seeds_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8, most: int = 10_000) -> int | None:
+    """Seeds per arm after which a two-sample t-test would find an effect of this size.
+
+    :param effect: Cohen's d
+    :param alpha: two-sided level of the test
+    :param power: probability of finding it
+    :returns: at least 2; None beyond ``most``
+
+    The usual approximation n = 2 ((t_{1-alpha/2} + t_power) / d)^2, iterated in the degrees of freedom.
+    """
+    if not effect:
+        return None
+    if math.isinf(effect):
+        return 2
+    for count in range(2, 200):
+        if count >= _seeds(effect, alpha, power, df=2 * (count - 1)):
+            return count
+    approximate = math.ceil(_seeds(effect, alpha, power, df=400))
+    return approximate if approximate <= most else None
+
+
+def _seeds(effect: float, alpha: float, power: float, df: float) -> float:
+    return 2 * ((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) / effect) ** 2
+
+
+def _two_sided(t: float, df: float) -> float:
+    return float(2 * stdtr(df, -abs(t)))
+
+
+def _tails(confidence: float) -> tuple[float, float]:
+    return (1 - confidence) / 2, (1 + confidence) / 2
+
+
+def _constant(values: Array) -> bool:
+    """Whether the values are equal up to the rounding of a float."""
+    return bool(np.ptp(values) <= 1e-12 * max(1e-300, float(np.abs(values).max())))
+
+
+def _sample(values: ArrayLike, name: str) -> Array:
+    sample = np.asarray(values, dtype=float)
+    if sample.ndim != 1 or sample.size < 2:
+        raise ValueError(f"{name} has shape {list(sample.shape)}; expected one dimension with at least two values")
+    return sample

@@ -1,0 +1,53 @@
+"""Learning curves: what a trial measured, against what it had spent by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curve:
+    """One metric of one trial, in the order of its steps."""
+
+    arm: str
+    seed: int
+    steps: np.ndarray  # [n] float64
+    costs: np.ndarray  # [n] float64, generated tokens so far, not falling
+    values: np.ndarray  # [n] float64, finite
+
+    @property
+    def reach(self) -> float:
+        """Cost at the last measurement."""
+        return float(self.costs[-1])
+
+    @property
+    def first(self) -> float | None:
+        """The value before training, where it was measured."""
+        return float(self.values[0]) if self.steps[0] == 0 else None
+
+    def at(self, cost: float | np.ndarray) -> float | np.ndarray:
+        """Value at a cost, linear between measurements, held beyond the last one."""
+        value = np.interp(cost, self.costs, self.values)
+        return float(value) if np.ndim(cost) == 0 else value
+
+
+def common_cost(curves: Sequence[Curve], budget: float | None = None) -> float:
+    """Find the largest cost that every curve reaches, or the budget where that is smaller.
+
+    :raises ValueError: without curves
+    """
+    if not curves:
+        raise ValueError("no curves; expected at least one")
+    reached = min(curve.reach for curve in curves)
+    return reached if budget is None else min(reached, float(budget))
+
+
+def by_arm(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
+    """Group curves by arm, in the order met, seeds sorted."""
+    grouped: dict[str, list[Curve]] = {}
+    for curve in curves:
+        grouped.setdefault(curve.arm, []).append(curve)
+    return {arm: sorted(found, key=lambda curve: curve.seed) for arm, found in grouped.items()}
