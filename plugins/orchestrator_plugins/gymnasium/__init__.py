@@ -1,0 +1,32 @@
+"""Environments of Gymnasium with a discrete action space. Needs the extra ``gymnasium``."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from orchestrator.api import Component, Speaks, hookimpl
+
+from .config import GymnasiumConfig
+
+if find_spec("gymnasium") is None:  # not an import of it: listing plugins stays quick
+    raise ImportError("the package gymnasium is not installed; pip install 'rl-orchestrator[gymnasium]'")
+
+
+@hookimpl
+def provide_environments() -> list[Component]:
+    return [
+        Component(
+            name="gymnasium",
+            config=GymnasiumConfig,
+            build=_environment,
+            speaks=Speaks.FEATURES,
+            summary="any registered Gymnasium environment with a discrete action space; a task is a seed",
+        )
+    ]
+
+
+def _environment(config: GymnasiumConfig) -> Any:
+    from .environment import GymnasiumEnvironment
+
+    return GymnasiumEnvironment(config)

@@ -1,0 +1,28 @@
+"""A multi-layer perceptron over numeric features, with a legal-action mask and an optional critic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.api import Component, Speaks, hookimpl
+
+from .config import MlpConfig
+
+
+@hookimpl
+def provide_policies() -> list[Component]:
+    return [
+        Component(
+            name="mlp",
+            config=MlpConfig,
+            build=_policy,
+            speaks=Speaks.FEATURES,
+            summary="perceptron over features, one action a turn, illegal actions masked",
+        )
+    ]
+
+
+def _policy(config: MlpConfig) -> Any:
+    from .policy import MlpPolicy
+
+    return MlpPolicy(config)
