@@ -1,0 +1,25 @@
+"""What a runner tells whoever watches: the live table of the command line, a test, a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """A watcher of a sweep. Called from the driver's main thread; it must return quickly."""
+
+    def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Hear that a trial moved on.
+
+        :param status: pending, running, done, stopped or failed
+        :param step: the last step known, 0 before the first
+        :param metrics: the newest values known by name; may be empty
+        """
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Ignore the update."""

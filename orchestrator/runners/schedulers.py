@@ -1,0 +1,175 @@
+"""Who is stopped early: pure judges of (trial, cost, value), so that replaying a journal rebuilds them exactly.
+
+Kept from Ray Tune: the stopping form of asynchronous successive halving, number for number. Changed: costs are real
+numbers (generated tokens) that trials meet unevenly, rungs are made as they are reached, and nothing is random.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import median
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from orchestrator.component import PluginConfig
+from orchestrator.errors import Problem, did_you_mean
+from orchestrator.registry import option_problems
+
+
+class Verdict(NamedTuple):
+    """What to do with a trial that reported, and the cost of the rung it entered, if it entered one."""
+
+    stop: bool
+    rung: float | None = None
+
+
+class Scheduler(Protocol):
+    """A judge of one population of trials."""
+
+    def report(self, trial: str, cost: float, value: float) -> Verdict:
+        """Judge one evaluation.
+
+        :param cost: spent so far, generated tokens; grows with each report of a trial
+        :param value: what is compared; more is better; nan counts as the worst
+        """
+
+
+class AshaConfig(PluginConfig):
+    """Options of asynchronous successive halving (arXiv:1810.05934)."""
+
+    grace: float | None = Field(
+        None,
+        gt=0,
+        description="cost of the lowest rung, in generated tokens (paper: r); null: nine tenths of what the first "
+        "trial had spent at its first evaluation after training began",
+    )
+    factor: float = Field(4.0, gt=1, description="the best 1/factor of a rung go on (paper: eta, sec. 3.2)")
+
+
+class MedianConfig(PluginConfig):
+    """Options of the median stopping rule (Golovin et al. 2017, Google Vizier, sec. 3.2.2)."""
+
+    grace: float = Field(0.0, ge=0, description="cost before which nothing is stopped, in generated tokens")
+    minimum: int = Field(3, ge=1, description="other trials that must have come as far before one is stopped")
+
+
+class Asha:
+    """Asynchronous successive halving, stopping form.
+
+    A trial that reaches a rung goes on when its value is at least the (1 - 1/factor) quantile of those that reached the
+    rung before it. The first to reach a rung always goes on.
+    Source: Li et al. 2018 (arXiv:1810.05934), algorithm 2; stopping in place of promotion as in Ray Tune's ASHA.
+    """
+
+    def __init__(self, config: AshaConfig):
+        self.config = config
+        self.grace = config.grace
+        self.rungs: dict[float, dict[str, float]] = {}  # cost of the rung to value by trial
+
+    def report(self, trial: str, cost: float, value: float) -> Verdict:
+        """Judge one evaluation: only the highest rung reached counts, and each trial enters a rung once."""
+        if cost <= 0:
+            return Verdict(stop=False)
+        if self.grace is None:
+            self.grace = 0.9 * cost  # trials a little cheaper than the first must meet the rung too
+        if cost < self.grace:
+            return Verdict(stop=False)
+        milestone = self.grace
+        while milestone * self.config.factor <= cost:
+            milestone *= self.config.factor
+        rung = self.rungs.setdefault(milestone, {})
+        if trial in rung:
+            return Verdict(stop=False)
+        value = -math.inf if math.isnan(value) else value
+        stop = bool(rung) and value < _quantile(list(rung.values()), 1 - 1 / self.config.factor)
+        rung[trial] = value
+        return Verdict(stop=stop, rung=milestone)
+
+
+class Median:
+    """Median stopping rule.
+
+    A trial is stopped when its best value so far is below the median of the other trials' running means at the same
+    cost. A trial's running mean at a cost is the mean of what it reported up to that cost.
+    """
+
+    def __init__(self, config: MedianConfig):
+        self.config = config
+        self._reports: dict[str, list[tuple[float, float]]] = {}  # (cost, value) by trial
+
+    def report(self, trial: str, cost: float, value: float) -> Verdict:
+        """Judge one evaluation."""
+        value = -math.inf if math.isnan(value) else value
+        self._reports.setdefault(trial, []).append((cost, value))
+        if cost < self.config.grace or cost <= 0:
+            return Verdict(stop=False)
+        means = [
+            float(np.mean([v for c, v in reports if c <= cost]))
+            for other, reports in self._reports.items()
+            if other != trial and reports[-1][0] >= cost and reports[0][0] <= cost
+        ]
+        if len(means) < self.config.minimum:
+            return Verdict(stop=False)
+        best = max(v for _, v in self._reports[trial])
+        return Verdict(stop=best < median(means))
+
+
+_CONFIGS: dict[str, type[PluginConfig]] = {"asha": AshaConfig, "median": MedianConfig}
+
+
+def make(spec: str | Mapping[str, Any]) -> Scheduler | None:
+    """Make a fresh scheduler from ``tune.scheduler``; None for ``none``.
+
+    :raises ValueError: the specification has problems; :func:`problems` words them for users
+    """
+    if isinstance(spec, str):
+        spec = {"use": spec}
+    if spec["use"] == "none":
+        return None
+    options = {key: value for key, value in spec.items() if key != "use"}
+    if spec["use"] == "asha":
+        return Asha(AshaConfig.model_validate(options))
+    if spec["use"] == "median":
+        return Median(MedianConfig.model_validate(options))
+    raise ValueError(f"no scheduler {spec['use']!r}; expected none, {', '.join(_CONFIGS)}")
+
+
+def problems(spec: str | Mapping[str, Any], path: str = "tune.scheduler") -> list[Problem]:
+    """Judge ``tune.scheduler``."""
+    use = spec if isinstance(spec, str) else spec.get("use")
+    if use == "none":
+        return []
+    if use == "pbt":
+        return [
+            Problem(
+                f"{path}.use",
+                "population based training exchanges weights between trials and is not offered: a trial's record "
+                "would mix several configurations, which the verdict cannot compare. Use asha or median",
+            )
+        ]
+    if use not in _CONFIGS:
+        known = ["none", *_CONFIGS]
+        return [
+            Problem(f"{path}.use", f"no scheduler {use!r}{did_you_mean(str(use), known)} Known: {', '.join(known)}.")
+        ]
+    options = {} if isinstance(spec, str) else {key: value for key, value in spec.items() if key != "use"}
+    try:
+        _CONFIGS[use].model_validate(options)
+    except ValidationError as error:
+        return option_problems(error, _CONFIGS[use], path)
+    return []
+
+
+def _quantile(values: list[float], share: float) -> float:
+    """Linear quantile that stays defined when some values are minus infinity."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    if below == above or place == math.floor(place):
+        return below
+    if math.isinf(below):
+        return below
+    return below + (place - math.floor(place)) * (above - below)

@@ -1,0 +1,288 @@
+"""A sweep without the machinery that runs it: which trial is next, what a report means, when all is done.
+
+Every change goes through the journal first. A runner (this process, Ray Tune) asks for trials, plays them and hands
+back what they report; a second driver that opens the same directory continues where the first one was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.experiment import ReportSettings, Tune
+from orchestrator.plan import Phase, Plan, TrialSpec
+from orchestrator.runners import journal as journals
+from orchestrator.runners import schedulers, searchers
+from orchestrator.runners.journal import Journal, Report, TrialHistory
+from orchestrator.runners.progress import Progress, Silent
+from orchestrator.runners.results import FINISHED, gather, read_result, trial_directory, write_result
+from orchestrator.types import TrialResult
+
+logger = logging.getLogger(__name__)
+
+COST = "cost/generated_tokens"
+DEFAULT_METRICS = ("eval/pass_at_1", "eval/reward/mean")
+
+
+class Sweep:
+    """The state of a sweep, on disk at every moment."""
+
+    def __init__(self, plan: Plan, directory: Path, progress: Progress | None = None):
+        """Open a sweep in its run directory: a new one, or one to be continued.
+
+        Early-stopping rungs are rebuilt from the journal; trials that ended stay ended; those that were running or
+        failed are handed out again.
+
+        :raises OrchestratorError: another process holds the journal, or the journal is damaged
+        """
+        self.plan, self.directory = plan, directory
+        self.progress = progress or Silent()
+        self._tune = Tune.model_validate(plan.experiment.get("tune") or {})
+        report = ReportSettings.model_validate(plan.experiment.get("report") or {})
+        self._metric = self._tune.metric or report.metric
+        self._sign = 1.0 if (self._tune.mode if self._tune.metric else report.mode) == "max" else -1.0
+        self._searches = bool(plan.experiment.get("search"))
+        self._schedulers: dict[str, schedulers.Scheduler | None] = {}
+        self._live: set[str] = set()
+        self._unmeasured: set[str] = set()
+        self._confirmed = not self._searches
+        self._journal = Journal(directory)
+        self.history = self._journal.history
+        self._restore()
+
+    def next(self) -> TrialSpec | None:
+        """The next trial to start; None while nothing can start, and for good once ``exhausted``."""
+        if not self._waiting:
+            self._propose()
+            self._confirm()
+        return self._waiting.popleft() if self._waiting else None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial will ever be handed out again."""
+        return not self._waiting and self._confirmed
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial has ended."""
+        return self.exhausted and not self._live
+
+    @property
+    def proposes(self) -> bool:
+        """Whether trials depend on the results of others, so that none should be taken before it can run."""
+        return self._searches and self._tune.searcher == "optuna"
+
+    @property
+    def live(self) -> frozenset[str]:
+        """Trials that were started and have not ended."""
+        return frozenset(self._live)
+
+    @property
+    def rungs(self) -> dict[str, dict[float, dict[str, float]]]:
+        """What entered each early-stopping rung: by population, by the rung's cost, by trial. More is better."""
+        found: dict[str, dict[float, dict[str, float]]] = {}
+        for report in self.history.reports:
+            if report.rung is not None and report.value is not None:
+                population = found.setdefault(self._population(self.history.trials[report.trial].spec), {})
+                population.setdefault(report.rung, {})[report.trial] = self._sign * report.value
+        return found
+
+    def started(self, trial: str) -> None:
+        """Note that a worker has the trial."""
+        entry = self.history.trials[trial]
+        self._journal.append([{"kind": "start", "trial": trial}])
+        entry.starts += 1
+        entry.status, entry.error = "running", None
+        self._live.add(trial)
+        self.progress.trial_update(trial, "running", max(0, entry.last_step), {})
+
+    def report(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """Judge one evaluation of a trial.
+
+        A report already in the journal (the trial was restarted from a checkpoint before it) changes nothing.
+
+        :returns: whether the trial must stop here
+        """
+        entry = self.history.trials[trial]
+        if step > entry.last_step:
+            value = self._value(trial, metrics)
+            cost = float(metrics.get(COST, step))
+            verdict = schedulers.Verdict(stop=False)
+            scheduler = self._scheduler(entry.spec)
+            if scheduler is not None and value is not None:
+                verdict = scheduler.report(trial, cost, self._sign * value)
+            report = Report(
+                trial=trial,
+                step=step,
+                cost=cost,
+                value=value,
+                decision="stop" if verdict.stop else "continue",
+                rung=verdict.rung,
+            )
+            self._journal.append([journals.report_record(report)])
+            journals.note_report(self.history, report)
+            self.progress.trial_update(trial, "running", step, metrics)
+        return entry.stopped
+
+    def ended(self, trial: str, status: str, *, error: str | None = None) -> TrialResult:
+        """Note that a trial ended. Where it did not write its result itself, one is made of the metrics it left."""
+        entry, directory = self.history.trials[trial], trial_directory(self.directory, trial)
+        result = read_result(directory)
+        if result is None or result.status != status:
+            spec = entry.spec
+            result = gather(directory, trial=trial, arm=spec.arm, seed=spec.seed, status=status, error=error)
+            write_result(directory, result)
+        self._end(entry, result)
+        return result
+
+    def results(self) -> list[TrialResult]:
+        """How every trial that ended did, in the order the trials were added."""
+        found = (read_result(trial_directory(self.directory, trial)) for trial in self.history.trials)
+        return [result for result in found if result is not None]
+
+    def close(self) -> None:
+        """Let another process take the sweep up."""
+        self._journal.close()
+
+    def _restore(self) -> None:
+        known = bool(self.history.sweeps)
+        self._journal.append([journals.sweep_record(resumed=known)])
+        self.history.sweeps += 1
+        for report in self.history.reports:  # in the order they were judged
+            scheduler = self._scheduler(self.history.trials[report.trial].spec)
+            if scheduler is None or report.value is None:
+                continue
+            verdict = scheduler.report(report.trial, report.cost, self._sign * report.value)
+            if verdict.stop != (report.decision == "stop"):
+                logger.warning(
+                    "%s: trial %s at step %d was told to %s; judged again it would not be. What was decided stands",
+                    self._journal.path,
+                    report.trial,
+                    report.step,
+                    report.decision,
+                )
+        self._add([spec for spec in self.plan.trials if spec.id not in self.history.trials])
+        self._waiting: deque[TrialSpec] = deque()
+        for entry in self.history.trials.values():
+            result = read_result(trial_directory(self.directory, entry.spec.id))
+            if result is not None and result.status in FINISHED:
+                if entry.status != result.status:
+                    self._end(entry, result)
+            elif entry.stopped:
+                self.ended(entry.spec.id, "stopped")
+            else:
+                entry.status = "pending"
+                self._waiting.append(entry.spec)
+            self.progress.trial_update(entry.spec.id, entry.status, max(0, entry.last_step), {})
+        if any(entry.spec.phase is Phase.CONFIRM for entry in self.history.trials.values()):
+            self._confirmed = True
+        if known:
+            done = sum(entry.status in FINISHED for entry in self.history.trials.values())
+            logger.info("resumed: %d trials are finished, %d go on", done, len(self._waiting))
+
+    def _add(self, specs: list[TrialSpec]) -> None:
+        if specs:
+            self._journal.append([journals.trials_record(specs)])
+        for spec in specs:
+            self.history.trials[spec.id] = TrialHistory(spec=spec)
+
+    def _enqueue(self, specs: list[TrialSpec]) -> None:
+        self._add(specs)
+        self._waiting.extend(specs)
+        for spec in specs:
+            self.progress.trial_update(spec.id, "pending", 0, {})
+
+    def _end(self, entry: TrialHistory, result: TrialResult) -> None:
+        record = {"kind": "end", "trial": entry.spec.id, "status": result.status, "step": result.step}
+        self._journal.append([{**record, "error": result.error}])
+        entry.status, entry.error = result.status, result.error
+        self._live.discard(entry.spec.id)
+        self.progress.trial_update(entry.spec.id, result.status, result.step, result.metrics)
+
+    def _value(self, trial: str, metrics: Mapping[str, float]) -> float | None:
+        names = (self._metric,) if self._metric else DEFAULT_METRICS
+        for name in names:
+            if name in metrics:
+                return float(metrics[name])
+        if trial not in self._unmeasured:
+            self._unmeasured.add(trial)
+            logger.warning(
+                "trial %s measures no %s, so it is never stopped early nor chosen; it measures: %s",
+                trial,
+                " or ".join(names),
+                ", ".join(sorted(metrics)),
+            )
+        return None
+
+    def _population(self, spec: TrialSpec) -> str:
+        return spec.arm if self._searches else "all"
+
+    def _scheduler(self, spec: TrialSpec) -> schedulers.Scheduler | None:
+        """Arms do not compete for each other's tuning budget; without a search all trials are one population."""
+        if self._searches and spec.phase is not Phase.TUNE:
+            return None
+        population = self._population(spec)
+        if population not in self._schedulers:
+            use = self._tune.scheduler
+            self._schedulers[population] = schedulers.make(use if isinstance(use, str) else use.model_dump())
+        return self._schedulers[population]
+
+    def _tried(self, arm: str) -> list[searchers.Tried]:
+        by_index: dict[int, list[TrialHistory]] = {}
+        for entry in self.history.trials.values():
+            if entry.spec.phase is Phase.TUNE and entry.spec.arm == arm:
+                by_index.setdefault(entry.spec.sample or 0, []).append(entry)
+        return [
+            searchers.summarise(
+                index,
+                entries[0].spec.searched,
+                [(e.status, None if e.value is None else self._sign * e.value, e.cost) for e in entries],
+            )
+            for index, entries in sorted(by_index.items())
+        ]
+
+    def _propose(self) -> None:
+        """Ask Optuna for one more configuration; the other searchers' trials are in the plan."""
+        if not self._searches or self._tune.searcher != "optuna" or self._confirmed:
+            return
+        from orchestrator import plan as plans
+        from orchestrator.search import space
+
+        tried = {arm: self._tried(arm) for arm in plans.arms(self.plan)}
+        arm = min(tried, key=lambda name: len(tried[name]))  # arms take turns
+        index = len(tried[arm])
+        if index >= self._tune.samples:
+            return
+        values = self.history.suggestions.get((arm, index))
+        if values is None:
+            values = searchers.suggest(
+                space(self.plan.experiment["search"]),
+                tried[arm],
+                samples=self._tune.samples,
+                seed=self._tune.seed,
+                arm=arm,
+                index=index,
+            )
+            self._journal.append([{"kind": "suggestion", "arm": arm, "index": index, "values": values}])
+            self.history.suggestions[arm, index] = values
+        seeds = plans.tuning_seeds(self.plan)
+        self._enqueue([plans.tuning_trial(self.plan, arm, index, values, seed) for seed in seeds])
+
+    def _confirm(self) -> None:
+        """Once every tuning trial has ended, add the trials that enter the verdict."""
+        if self._confirmed or self._waiting or self._live:
+            return
+        from orchestrator import plan as plans
+
+        chosen = {}
+        for arm in plans.arms(self.plan):
+            best = searchers.best(self._tried(arm))
+            if best is None:
+                logger.error("arm %s: no tuning trial measured anything, so none can be confirmed", arm)
+                continue
+            logger.info("arm %s: confirming sample %d: %s", arm, best.index, dict(best.values))
+            chosen[arm] = best.values
+        self._confirmed = True
+        self._enqueue(list(plans.confirmations(self.plan, chosen)))

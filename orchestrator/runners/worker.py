@@ -1,0 +1,151 @@
+"""The worker's side of a sweep on Ray Tune: plays one trial after another in a process that is kept."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Trainable
+
+from orchestrator.errors import TrialError, TrialStopped
+from orchestrator.plan import Phase, TrialSpec
+from orchestrator.runners.results import trial_directory
+
+logger = logging.getLogger(__name__)
+
+_LOCK_WAIT = 120.0  # seconds; a worker whose driver was killed lives on for a few
+_UNWIND_WAIT = 300.0  # seconds a stopped trial may take to clean up
+
+
+class PlayTrial(Trainable):
+    """Plays a trial in a thread that waits at each report until the driver has judged it.
+
+    A step of Tune's is one message: a report or the end. Since the trial stands still in between, an early stop takes
+    effect at the very step that was judged, and every report the trial went past is in the driver's journal.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Start the trial that came with the process."""
+        self._play = _Play(config)
+
+    def step(self) -> dict[str, Any]:
+        """Let the trial go on to its next message."""
+        message = self._play.next_message()
+        return {"message": json.dumps(message), "done": message["kind"] == "end"}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leave the trial, wherever it stands, and start another in the same process."""
+        left = self._play.leave()
+        if left:
+            self._play = _Play(new_config)
+        return left
+
+    def cleanup(self) -> None:
+        """Leave the trial before the process ends."""
+        self._play.leave()
+
+
+class _Play:
+    """One trial in its thread."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        fields = json.loads(config["spec"])
+        self._spec = TrialSpec(**{**fields, "phase": Phase(fields["phase"])})
+        self._run = Path(config["directory"])
+        self._fingerprint = config["fingerprint"]
+        self._messages: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)
+        self._go = threading.Semaphore(0)
+        self._leaving = False
+        self._thread: threading.Thread | None = None
+
+    def next_message(self) -> dict[str, Any]:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._main, name=f"trial {self._spec.id}", daemon=True)
+            self._thread.start()
+        else:
+            self._go.release()
+        return self._messages.get()
+
+    def leave(self) -> bool:
+        """Unwind the trial's thread; False when it does not end."""
+        if self._thread is None:
+            return True
+        self._leaving = True
+        self._go.release()
+        self._thread.join(_UNWIND_WAIT)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        from orchestrator.runners.trial import run_spec
+
+        status, error = "failed", None
+        directory = trial_directory(self._run, self._spec.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with _sole_player(directory), _log_to(directory / "trial.log"):
+                result = run_spec(self._spec, self._run, self._fingerprint, report=self._report)
+            status, error = result.status, result.error
+        except TrialStopped:
+            status = "stopped"
+        except BaseException as raised:
+            # Whatever a trial raises ends this trial only; the driver writes it into the result.
+            error = "".join(traceback.format_exception(raised))
+        if not self._leaving:
+            self._messages.put({"kind": "end", "status": status, "error": error})
+
+    def _report(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._leaving:
+            raise TrialStopped
+        numbers = {name: float(value) for name, value in metrics.items()}
+        self._messages.put({"kind": "report", "step": int(step), "metrics": numbers})
+        self._go.acquire()
+        if self._leaving:
+            raise TrialStopped
+
+
+@contextmanager
+def _sole_player(directory: Path) -> Iterator[None]:
+    """Hold the trial's directory, so that a worker left over from a killed driver cannot write beside this one.
+
+    :raises TrialError: another process keeps it
+    """
+    with (directory / ".lock").open("w") as file:
+        deadline = time.monotonic() + _LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TrialError(
+                        f"{directory}: another process has been playing this trial for {_LOCK_WAIT:.0f} s; end it first"
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Keep what the process logs while the trial plays; Ray does not show it."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("orchestrator")
+    level = root.level
+    root.addHandler(handler)
+    if root.getEffectiveLevel() > logging.INFO:
+        root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
