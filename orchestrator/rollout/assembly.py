@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from orchestrator.batch import Batch, Packed
-from orchestrator.types import RolloutGroup, Score, Speaks
+from orchestrator.types import Rollout, RolloutGroup, Score, Speaks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:
         mask=packed.mask,
         behaviour_logprobs=packed.behaviour_logprobs,
         rewards=rewards,
-        turn_rewards=_place_rewards(packed, scores),
+        turn_rewards=_place_rewards(packed, rollouts, scores),
         group=torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(sizes)).to(device),
         turn=packed.turn,
         demonstration=torch.tensor([r.demonstration for r in rollouts], dtype=torch.bool, device=device),
@@ -67,19 +67,37 @@ def last_tokens(mask: Tensor, turn: Tensor) -> Tensor:
     return mask & ((later == width) | (following != turn))
 
 
-def _place_rewards(packed: Packed, scores: Sequence[Score]) -> Tensor:
+def _place_rewards(packed: Packed, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> Tensor:
     ends = last_tokens(packed.mask, packed.turn)
     placed = torch.zeros(packed.mask.shape, dtype=torch.float32, device=packed.mask.device)
     rows, columns = ends.cpu().nonzero(as_tuple=True)
     counts = ends.sum(1).tolist()
     values: list[float] = []
-    for score, count in zip(scores, counts, strict=True):
-        turns = score.turns
-        if turns is None or len(turns) != count:  # a turn without tokens cannot carry its own reward
-            turns = (0.0,) * (count - 1) + (score.value,) if count else ()
+    for rollout, score, count in zip(rollouts, scores, counts, strict=True):
+        turns = _of_turns_with_tokens(rollout, score)
+        if turns is None or len(turns) != count:  # scored as a whole, or the policy packed fewer turns
+            turns = [0.0] * (count - 1) + [score.value] if count else []
         values.extend(turns)
     placed[rows.to(placed.device), columns.to(placed.device)] = torch.tensor(values, dtype=torch.float32).to(placed)
     return placed
+
+
+def _of_turns_with_tokens(rollout: Rollout, score: Score) -> list[float] | None:
+    """Values of the turns that have tokens; what a turn without any was worth goes to the last one before it that has.
+
+    None where the score is not by turn, or pays before the first token.
+    """
+    if score.turns is None or len(score.turns) != len(rollout.turns):
+        return None
+    values: list[float] = []
+    for turn, value in zip(rollout.turns, score.turns, strict=True):
+        if turn.action.tokens:
+            values.append(value)
+        elif value and not values:
+            return None
+        elif value:
+            values[-1] += value
+    return values
 
 
 def _against(scores: Sequence[Score], width: int, device: torch.device) -> Tensor | None:
