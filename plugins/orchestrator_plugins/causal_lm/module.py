@@ -19,6 +19,8 @@ class CausalLMModule(nn.Module):
     """A transformers causal language model under ``lm`` and its critic, if any, under ``critic``.
 
     Statistics are computed inside ``forward`` so that wrappers which gather sharded weights around it work.
+    Its state dict spells the model's weights as transformers does, so a saved one is a model transformers loads.
+    With adapters it holds what is trained only: the frozen base is where it was loaded from.
     """
 
     def __init__(self, lm: nn.Module, lean: Any | None = None):
@@ -26,6 +28,8 @@ class CausalLMModule(nn.Module):
         self.lm = lm
         self.critic: Critic | None = None
         self._lean = lean  # a packed forward pass over lm's weights, for architectures that have one
+        self.register_state_dict_post_hook(_spell_plainly)
+        self.register_load_state_dict_pre_hook(_spell_fully)
 
     @property
     def transformer(self) -> nn.Module:
@@ -79,6 +83,32 @@ class Critic(nn.Module):
         if self.backbone is not None:
             states = states_before(self.backbone, layout, self._lean)
         return self.score(states.to(self.score.weight.dtype))[:, 0]
+
+
+def _spell_plainly(module: CausalLMModule, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    adapted = module.transformer is not module.lm
+    frozen = {
+        f"{prefix}{name}" for name, parameter in module.named_parameters() if adapted and not parameter.requires_grad
+    }
+    inner = f"{prefix}lm."
+    for name in list(state):
+        tensor = state.pop(name)
+        if name not in frozen:
+            state[prefix + name.removeprefix(inner) if name.startswith(inner) else name] = tensor
+
+
+def _spell_fully(
+    module: CausalLMModule, state: dict[str, Tensor], prefix: str, metadata: Any, strict: bool, *problems: list[str]
+) -> None:
+    own = {name for name, _ in module.named_parameters()} | {name for name, _ in module.named_buffers()}
+    for name in list(state):
+        plain = name.removeprefix(prefix)
+        if plain not in own and not plain.startswith("critic."):
+            state[f"{prefix}lm.{plain}"] = state.pop(name)
+    if module.transformer is not module.lm:  # frozen weights stay what they are
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                state.setdefault(prefix + name, parameter.detach())
 
 
 def backbone_of(transformer: nn.Module) -> nn.Module:

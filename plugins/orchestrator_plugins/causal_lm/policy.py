@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class CausalLMPolicy:
             for prompt, context, settings in zip(prompts, contexts, sampling, strict=True)
         ]
         actions = []
-        for generated in self._engine.generate(requests):
+        for request, generated in zip(requests, self._engine.generate(requests), strict=True):
             text, finish = self.renderer.read(generated.tokens)
             actions.append(
                 Action(
@@ -84,6 +85,7 @@ class CausalLMPolicy:
                     text=text,
                     finish=finish,
                     sampled_logprobs=generated.sampled,
+                    context_tokens=len(request.prompt),
                 )
             )
         return actions
@@ -110,19 +112,18 @@ class CausalLMPolicy:
         self._engine.refresh()
 
     def export(self, directory: Path) -> None:
-        """Write a folder that ``from_pretrained`` of transformers loads: weights, config and tokenizer.
+        """Write a folder that ``from_pretrained`` of transformers loads: config, tokenizer and weights, no critic.
 
-        Adapters are merged into the weights they adapt; a critic is left out.
+        With adapters on a model from a path, the adapters alone, beside the name of their base; with adapters on a
+        preset, which has no path, the model with adapters merged in.
         """
-        directory = Path(directory)
-        transformer = self._loaded.lm
-        if hasattr(transformer, "merge_adapter"):
-            import copy
-
-            transformer = copy.deepcopy(transformer).merge_and_unload()
-        transformer.save_pretrained(directory)
-        tokenizer = self._loaded.tokenizer
-        (tokenizer.save if self._config.model.preset else tokenizer.save_pretrained)(directory)
+        lm = self._loaded.lm
+        if self._config.model.lora and self._config.model.preset:
+            lm = copy.deepcopy(lm).merge_and_unload()
+        lm.save_pretrained(directory, max_shard_size="1TB")  # one file: checkpoints write theirs over it
+        (self._loaded.tokenizer.save if self._config.model.preset else self._loaded.tokenizer.save_pretrained)(
+            directory
+        )
 
     def _make_engine(self, lean):
         if self._config.engine == "vllm":

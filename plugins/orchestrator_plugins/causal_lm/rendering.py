@@ -137,7 +137,7 @@ class ChatRendering(TextRendering):
 
     def _after_action(self, messages: Lines, *, generate: bool) -> str:
         text = self._template((("user", "x"), ("assistant", _ACTION), *messages), generate=generate)
-        head, marker, tail = text.rpartition(_ACTION)
+        _, marker, tail = text.rpartition(_ACTION)
         if not marker:
             raise ValueError(
                 f"the chat template of {self._tokenizer.name_or_path!r} leaves out the assistant's earlier messages; "

@@ -38,24 +38,24 @@ class CharacterTokenizer:
         return "".join(self.vocabulary[index] for index in ids if index >= len(SPECIALS))
 
     def save(self, directory: Path) -> None:
-        """Write the files ``AutoTokenizer.from_pretrained`` reads; the same text gives the same ids there."""
-        from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-        from transformers import PreTrainedTokenizerFast
+        """Write the files ``AutoTokenizer.from_pretrained`` reads; text in printable ASCII gives the same ids there.
 
-        inner = Tokenizer(models.WordLevel({token: i for i, token in enumerate(self.vocabulary)}, unk_token="<unk>"))
-        inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-        inner.decoder = decoders.Fuse()
-        inner.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
-        fast = PreTrainedTokenizerFast(
-            tokenizer_object=inner,
+        transformers reads the tokenizer of a Qwen2 model as byte-level BPE whatever its files say, so it is written
+        as one without merges. There, a character outside the vocabulary is left out instead of ``<unk>``.
+        """
+        from transformers import Qwen2Tokenizer
+
+        spelling = {" ": "\u0120", "\n": "\u010a"}  # how byte-level BPE spells them
+        tokenizer = Qwen2Tokenizer(
+            vocab={spelling.get(token, token): index for index, token in enumerate(self.vocabulary)},
+            merges=[],
             pad_token="<pad>",
             eos_token="<eos>",
             unk_token="<unk>",
             extra_special_tokens=[f"<{role}>" for role in ROLES],
-            clean_up_tokenization_spaces=False,
         )
-        fast.chat_template = CHAT_TEMPLATE
-        fast.save_pretrained(directory)
+        tokenizer.chat_template = CHAT_TEMPLATE
+        tokenizer.save_pretrained(directory)
 
 
 def concatenated(parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
