@@ -17,16 +17,20 @@ from safetensors.torch import load_file, save_file
 
 from orchestrator.api import (
     Action,
+    Batch,
     Column,
     ConfigError,
     Context,
     Features,
+    Need,
     Policy,
     Prepares,
     Rollout,
     Sampling,
     Stop,
     Turn,
+    Weights,
+    load_registry,
 )
 
 EVERYTHING = frozenset(Column)
@@ -165,7 +169,7 @@ def test_greedy_takes_the_likeliest_and_records_the_untempered_logprob():
     (action,) = policy.act([one], [Sampling(temperature=0)])
 
     assert action.tokens == (int(logits.argmax()),)
-    assert action.logprobs[0] == pytest.approx(float(torch.log_softmax(logits, 0).max()), abs=1e-6)
+    assert action.logprobs[0] == pytest.approx(torch.log_softmax(logits, 0).max().item(), abs=1e-6)
 
 
 def test_truncation_is_recorded_apart():
@@ -336,3 +340,29 @@ def test_log_softmax_over_legal_actions_sums_to_one():
 
     assert np.exp(log_softmax(logits, legal)).sum() == pytest.approx(1)
     assert np.exp(log_softmax(logits, legal))[0, 1] == 0
+
+
+def test_gae_values_the_state_a_play_was_cut_off_at():
+    registry = load_registry(["baselines"])
+    gae = registry.build("advantage", "gae", {"gamma": 0.9, "lam": 0.5, "whiten": False})
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    values = torch.tensor([[1.0, 2.0, 10.0], [1.0, 2.0, 10.0]])
+    batch = Batch(
+        inputs={},
+        mask=mask,
+        behaviour_logprobs=torch.zeros(2, 3),
+        rewards=torch.full((2,), 2.0),
+        turn_rewards=torch.tensor([[1.0, 1.0, 0.0]] * 2),
+        group=torch.arange(2),
+        turn=torch.tensor([[0, 1, -1]] * 2),
+        demonstration=torch.zeros(2, dtype=torch.bool),
+        columns={Need(Weights.OLD, Column.VALUE): values},
+        bootstrap=torch.tensor([[False, False, True], [False, False, False]]),
+    )
+
+    credit = gae.estimate(batch)
+
+    # Cut: delta_1 = 1 + 0.9 * 10 - 2 = 8, delta_0 = 1 + 0.9 * 2 - 1 = 1.8. Finished: delta_1 = 1 - 2 = -1.
+    expected = torch.tensor([[1.8 + 0.45 * 8, 8.0, 0.0], [1.8 - 0.45, -1.0, 0.0]])
+    torch.testing.assert_close(credit.advantages, expected)
+    torch.testing.assert_close(credit.returns, torch.where(mask, expected + values, 0.0))
