@@ -1,0 +1,24 @@
+"""Countdown: make the target from the given numbers, each used exactly once."""
+
+from orchestrator.api import Component, Speaks, hookimpl
+
+from .config import CountdownConfig
+
+
+@hookimpl
+def provide_environments() -> list[Component]:
+    return [
+        Component(
+            name="countdown",
+            config=CountdownConfig,
+            build=_environment,
+            speaks=Speaks.MESSAGES,
+            summary="arithmetic puzzles with guaranteed solutions and many right answers",
+        )
+    ]
+
+
+def _environment(config: CountdownConfig):
+    from .environment import Countdown
+
+    return Countdown(config)
