@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from orchestrator.batch import Column
 from orchestrator.types import Speaks
 
 R = TypeVar("R")
@@ -99,7 +100,8 @@ class Component(Generic[R]):
     """One implementation of a role: a name, a model of its options, and how to build it from them.
 
     ``build`` imports what is heavy; declaring a component must not. ``speaks`` (environments and policies) lets
-    a mismatch stop the plan before anything is built; without it the mismatch stops the trial.
+    a mismatch stop the plan before anything is built; without it the mismatch stops the trial. ``columns``
+    (policies) says which statistics it can compute, so that a method that needs others stops the plan too.
     """
 
     name: str
@@ -108,11 +110,18 @@ class Component(Generic[R]):
     summary: str = ""
     paper: str | None = None
     speaks: Speaks | None = None
+    columns: frozenset[Column] | None = None  # None: not declared
+
+
+RECIPE_KEYS = ("sampler", "advantage", "objective", "rewards", "schedule", "optimizer", "update", "sampling")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A paper's method with the paper's defaults: an overlay over the keys of an experiment file."""
+    """A paper's method with the paper's defaults: an overlay over the keys of an experiment file.
+
+    It may set the keys in ``RECIPE_KEYS``: how to learn, never in which world or with which model.
+    """
 
     name: str
     overlay: Mapping[str, Any]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from orchestrator.batch import Reduction
 
 
 class Section(BaseModel):
-    """A part of an experiment file: frozen, refuses unknown keys."""
+    """A part of an experiment file: frozen, refuses unknown keys and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ComponentSpec(BaseModel):
@@ -20,6 +20,13 @@ class ComponentSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
     use: str = Field(description="name of an installed component; see `orchestrator plugins list`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelt_out(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"expected a component; write {{use: {value}}}")
+        return value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -121,16 +128,60 @@ class Failures(Section):
     restarts: int = Field(2, ge=0, description="restarts of a trial whose worker died")
 
 
+class AshaScheduler(Section):
+    """Asynchronous successive halving (arXiv:1810.05934), its rungs measured in generated tokens."""
+
+    use: Literal["asha"]
+    grace: float | None = Field(
+        None,
+        gt=0,
+        description="cost of the lowest rung, in generated tokens (paper: r); null: nine tenths of what the first "
+        "trial had spent at its first evaluation after training began",
+    )
+    factor: float = Field(4.0, gt=1, description="the best 1/factor of a rung go on (paper: eta, sec. 3.2)")
+
+
+class MedianScheduler(Section):
+    """The median stopping rule (Golovin et al. 2017, Google Vizier, sec. 3.2.2)."""
+
+    use: Literal["median"]
+    grace: float = Field(0.0, ge=0, description="cost before which nothing is stopped, in generated tokens")
+    minimum: int = Field(3, ge=1, description="other trials that must have come as far before one is stopped")
+
+
+def _named(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) and value != "none" else value
+
+
+def _which(value: Any) -> str | None:
+    return value.get("use") if isinstance(value, dict) else getattr(value, "use", value)
+
+
+Scheduler = Annotated[
+    Annotated[
+        Annotated[Literal["none"], Tag("none")]
+        | Annotated[AshaScheduler, Tag("asha")]
+        | Annotated[MedianScheduler, Tag("median")],
+        Discriminator(
+            _which,
+            custom_error_type="scheduler",
+            custom_error_message="no such scheduler; expected none, {use: asha, ...} or {use: median, ...}",
+        ),
+    ],
+    BeforeValidator(_named),
+]
+
+
 class Tune(Section):
     """How the search space is explored, each arm with the same budget."""
 
     samples: int = Field(8, ge=1, description="configurations tried per arm; ignored by grid search")
     searcher: Literal["random", "grid", "optuna"] = Field("random", description="who proposes configurations")
-    scheduler: ComponentSpec | Literal["none"] = Field("none", description="none, or {use: asha | median | pbt, ...}")
+    scheduler: Scheduler = Field("none", description="who stops trials early: none, or {use: asha | median, ...}")
     metric: str | None = Field(None, description="what is compared; null: the report's metric")
     mode: Literal["max", "min"] = Field("max", description="whether more is better")
     seeds: int = Field(1, ge=1, description="tuning seeds per configuration, disjoint from `seeds`")
-    seed: int = Field(0, description="of the searcher")
+    seed: int = Field(0, ge=0, description="of the searcher")
 
 
 class Resources(Section):
@@ -167,7 +218,7 @@ class Start(Section):
 
     recipe: str | None = Field(None, description="recipe of the phase, such as sft")
     checkpoint: str | None = Field(None, description="directory with model.safetensors to start from instead")
-    seed: int = Field(0, description="of the phase")
+    seed: int = Field(0, ge=0, description="of the phase")
     sampler: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
     advantage: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
     objective: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
@@ -188,7 +239,7 @@ class Settings(Section):
     policy: ComponentSpec | None = None
     sampler: ComponentSpec | None = None
     rewards: tuple[RewardSpec, ...] = Field((), description="summed by weight; none: the episode's own rewards")
-    advantage: ComponentSpec | None = None
+    advantage: ComponentSpec | None = Field(None, description="null: the score itself, on every token")
     objective: ComponentSpec | None = None
     start: Start | None = None
     schedule: Schedule = Schedule()
@@ -204,10 +255,14 @@ class Settings(Section):
     report: ReportSettings = ReportSettings()
 
 
-class Experiment(Settings):
-    """A whole experiment file: the settings all arms share, and what is varied."""
+class Variation(Section):
+    """What an experiment varies: methods, seeds, options."""
 
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="overlays by name; none: one arm")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one trial per arm and seed")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, description="one trial per arm and seed")
     search: dict[str, dict[str, Any]] = Field(default_factory=dict, description="dotted path to {kind: arguments}")
     tune: Tune = Tune()
+
+
+class Experiment(Variation, Settings):
+    """A whole experiment file: the settings all arms share, and what is varied."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.component import Command, Component, PluginConfig, Recipe, ReportSection, Role, Use
+from orchestrator.batch import Column, Need, Weights
+from orchestrator.component import RECIPE_KEYS, Command, Component, Recipe, ReportSection, Role, Use
 from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, did_you_mean
 from orchestrator.plugin_manager import PluginInfo, PluginManager
+from orchestrator.types import Couples, Speaks
 
 _HOOKS = {
     Role.ENVIRONMENT: "provide_environments",
@@ -98,14 +101,26 @@ class Registry:
             component = self.describe(role, name)
         except ConfigError as error:
             return [Problem(f"{path}.use", error.problems[0].message)]
+        info = self.plugin_of(role, name)
         try:
-            config = component.config.model_validate(dict(options))
+            with blame(str(info), where=f"the options of {role} {name!r}"):
+                config = component.config.model_validate(dict(options))
         except ValidationError as error:
-            return option_problems(error, component.config, path)
+            return option_problems(error, component.config, path, options)
         found = []
         for inner_path, use in _uses(config):
             found += self.problems(use.role, use.use, use.options, f"{path}.{inner_path}")
         return found
+
+    def unknown(self, role: str, name: str) -> str:
+        """Say that there is no component (or recipe) of that name, what is near it, and what could not be loaded."""
+        known = self.names(role)
+        broken = [f"{b.info} ({b.reason})" for b in self.manager.broken.values()]
+        note = f" Not loaded: {'; '.join(broken)}." if broken else ""
+        return (
+            f"no {role} {name!r}{did_you_mean(name, known)} Installed: {', '.join(known) or 'none'}.{note} "
+            f"See: orchestrator plugins list"
+        )
 
     def build(self, role: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Build a component from its options.
@@ -122,10 +137,10 @@ class Registry:
             use._build = lambda use=use: self.build(use.role, use.use, use.options)
         with blame(str(info), where=f"{role} {name!r}"):
             built = component.build(config)
-        missing = [part for part in _METHODS[_role(role)] if not hasattr(built, part)]
-        if missing:
+        problems = _part_problems(_role(role), built)
+        if problems:
             raise PluginContractError(
-                f"plugin {info}: {role} {name!r} built a {type(built).__name__} without {', '.join(missing)}; "
+                f"plugin {info}: {role} {name!r} built a {type(built).__name__} {'; '.join(problems)}; "
                 f"see orchestrator.roles"
             )
         return built
@@ -148,7 +163,10 @@ class Registry:
         if component.name in table:
             return [f"{where}: the name is taken by plugin {table[component.name][0]}; choose another name"]
         table[component.name] = (info, component)
-        return [f"{where}: {problem}" for problem in _model_problems(component.config)]
+        problems = _name_problems(component.name) + _model_problems(component.config)
+        if not callable(component.build):
+            problems.append(f"build is {component.build!r}; expected a function from options to the {role}")
+        return [f"{where}: {problem}" for problem in problems]
 
     def _add_recipe(self, info: PluginInfo, recipe: Any) -> list[str]:
         if not isinstance(recipe, Recipe):
@@ -159,22 +177,21 @@ class Registry:
             taken = self._recipes[recipe.name][0]
             return [f"plugin {info}: recipe {recipe.name!r}: the name is taken by plugin {taken}; choose another name"]
         self._recipes[recipe.name] = (info, recipe)
-        return []
+        problems = _name_problems(recipe.name)
+        if not isinstance(recipe.overlay, Mapping):
+            problems.append(f"overlay is {recipe.overlay!r}; expected a mapping of experiment keys")
+        else:
+            problems += [
+                f"overlay sets {key!r}{did_you_mean(str(key), RECIPE_KEYS)} A recipe may set: {', '.join(RECIPE_KEYS)}"
+                for key in recipe.overlay
+                if key not in RECIPE_KEYS
+            ]
+        return [f"plugin {info}: recipe {recipe.name!r}: {problem}" for problem in problems]
 
     def _find(self, table: Mapping[str, Any], role: str, name: str) -> Any:
         if name in table:
             return table[name]
-        broken = [f"{b.info} is broken ({b.reason})" for b in self.manager.broken.values()]
-        note = f" Not loaded: {'; '.join(broken)}." if broken else ""
-        raise ConfigError(
-            [
-                Problem(
-                    role,
-                    f"no {role} {name!r}{did_you_mean(name, table)} Installed: {', '.join(sorted(table)) or 'none'}."
-                    f"{note} See: orchestrator plugins list",
-                )
-            ]
-        )
+        raise ConfigError([Problem(role, self.unknown(role, name))])
 
 
 def load_registry(only: Iterable[str] | None = None) -> Registry:
@@ -188,57 +205,126 @@ def load_registry(only: Iterable[str] | None = None) -> Registry:
     return Registry(manager)
 
 
-def option_problems(error: ValidationError, model: type[BaseModel], path: str) -> list[Problem]:
-    """Turn pydantic's errors into problems at the path the user typed, with the nearest key for unknown ones."""
-    found = []
+def option_problems(error: ValidationError, model: type[BaseModel], path: str, data: Any = None) -> list[Problem]:
+    """Turn pydantic's errors into problems at the path the user typed, with the nearest key for unknown ones.
+
+    :param path: where ``data`` stands in the file; empty for the whole file
+    :param data: what was judged, to tell the user's keys from pydantic's names of union members; None: keep all
+    """
+    found: dict[str, list[str]] = {}
     for detail in error.errors():
-        where = ".".join([path, *(str(part) for part in detail["loc"])]) if path else ".".join(map(str, detail["loc"]))
+        typed = tuple(map(str, detail["loc"])) if data is None else _typed(detail["loc"], data)
+        where = ".".join(filter(None, (path, *typed)))
         if detail["type"] == "extra_forbidden":
-            fields = _fields_at(model, detail["loc"][:-1])
-            hint = did_you_mean(str(detail["loc"][-1]), fields)
-            expected = f" Expected one of: {', '.join(sorted(fields))}." if fields else " It takes no options."
-            found.append(Problem(where, f"unknown key{hint}{expected}"))
+            fields = _fields_at(model, typed[:-1])
+            hint = did_you_mean(typed[-1], fields)
+            message = f"unknown key{hint}" + (
+                f" Expected one of: {', '.join(sorted(fields))}." if fields else " It takes no options."
+            )
         elif detail["type"] == "missing":
-            found.append(Problem(where, "missing; it has no default"))
+            message = "missing; it has no default"
         else:
-            found.append(Problem(where, f"{detail['msg'].removeprefix('Value error, ')}; got {detail['input']!r}"))
+            message = f"{detail['msg'].removeprefix('Value error, ')}; got {_short(detail['input'])}"
+        messages = found.setdefault(where, [])
+        if message not in messages:
+            messages.append(message)
+    return [Problem(where, ", or: ".join(messages)) for where, messages in found.items()]
+
+
+def _typed(location: tuple[int | str, ...], data: Any) -> tuple[str, ...]:
+    """Keep the parts of a pydantic location that exist in the data, and the last one if it names a missing key."""
+    typed = []
+    for place, part in enumerate(location):
+        indexed = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if indexed or (isinstance(data, Mapping) and part in data):
+            data = data[part]
+        elif not (isinstance(data, Mapping) and place == len(location) - 1):
+            continue
+        typed.append(str(part))
+    return tuple(typed)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """Names a user may write at a place inside a model."""
+    models = [model]
+    for part in location:
+        annotations = [inner.model_fields[part].annotation for inner in models if part in inner.model_fields]
+        if not annotations and part.isdigit():
+            continue  # a list item; its model was entered with the list
+        models = [found for annotation in annotations for found in _inner_models(annotation)]
+    return list(dict.fromkeys(name for found in models for name in found.model_fields))
+
+
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+    found = [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+    for argument in getattr(annotation, "__args__", ()):
+        found += _inner_models(argument)
     return found
 
 
-def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Names a user may write at a place inside a model."""
-    for part in location:
-        field = model.model_fields.get(str(part))
-        annotation = getattr(field, "annotation", None)
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)
+def _name_problems(name: Any) -> list[str]:
+    if isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.+-]*", name):
+        return []
+    return [f"{name!r} is no good name; use letters, digits, `_ . + -`, starting with a letter"]
 
 
 def _model_problems(model: Any) -> list[str]:
+    """What is wrong with an options model, models nested in it included."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return [f"config is {model!r}; expected a subclass of PluginConfig"]
-    problems = []
-    if not model.model_config.get("frozen"):
-        problems.append(f"options model {model.__name__} is not frozen; derive it from PluginConfig")
-    if model.model_config.get("extra") != "forbid":
-        problems.append(f"options model {model.__name__} accepts unknown keys; derive it from PluginConfig")
+    problems, seen, waiting = [], set(), [model]
+    while waiting:
+        current = waiting.pop()
+        if current in seen or issubclass(current, Use):
+            continue
+        seen.add(current)
+        if not current.model_config.get("frozen"):
+            problems.append(f"options model {current.__name__} is not frozen; derive it from PluginConfig")
+        if current.model_config.get("extra") != "forbid":
+            problems.append(f"options model {current.__name__} accepts unknown keys; derive it from PluginConfig")
+        for field in current.model_fields.values():
+            waiting += _inner_models(field.annotation)
     return problems
 
 
-def _uses(config: PluginConfig) -> Iterable[tuple[str, Use]]:
-    """Nested components in an options model with their paths: fields, and lists or tuples of them."""
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, Use):
-            yield name, value
-        elif isinstance(value, list | tuple):
-            for index, item in enumerate(value):
-                if isinstance(item, Use):
-                    yield f"{name}.{index}", item
+def _part_problems(role: Role, built: Any) -> list[str]:
+    """What a built object lacks of its role, and the declarations that would be misread."""
+    missing = [part for part in _METHODS[role] if not hasattr(built, part)]
+    if missing:
+        return [f"without {', '.join(missing)}"]
+    problems = []
+    if "speaks" in _METHODS[role] and not isinstance(built.speaks, Speaks):
+        problems.append(f"whose speaks is {built.speaks!r}, not a Speaks")
+    if "couples" in _METHODS[role] and not isinstance(built.couples, Couples):
+        problems.append(f"whose couples is {built.couples!r}, not a Couples")
+    if "needs" in _METHODS[role]:
+        sound = isinstance(built.needs, frozenset) and all(
+            isinstance(need, Need) and isinstance(need.weights, Weights) and isinstance(need.column, Column)
+            for need in built.needs
+        )
+        if not sound:
+            problems.append(f"whose needs is {built.needs!r}, not a frozenset of Need(Weights, Column)")
+    return problems
+
+
+def _uses(value: Any, path: str = "") -> Iterator[tuple[str, Use]]:
+    """Nested components in an options model with their paths, however deep in models, lists and mappings."""
+    if isinstance(value, Use):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _uses(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _uses(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _uses(item, f"{path}.{index}")
 
 
 def _role(role: str) -> Role:

@@ -1,0 +1,65 @@
+"""Lays one part of an experiment over another: the rule by which recipes, files, arms and command lines combine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_ALWAYS_MERGED = frozenset({"optimizer"})  # has a `use`, but its other keys suit every choice of it
+
+
+def merge(base: Any, overlay: Any, *, key: str = "") -> Any:
+    """Lay ``overlay`` over ``base``; neither is changed.
+
+    Mappings merge key by key. A component that names another ``use`` replaces the one below wholly, since options
+    of one mean nothing to the other. Lists and plain values replace; a mapping of indices (``{"0": ...}``) changes
+    single items of a list.
+    """
+    if isinstance(base, Mapping) and isinstance(overlay, Mapping):
+        if key not in _ALWAYS_MERGED and "use" in overlay and "use" in base and overlay["use"] != base["use"]:
+            return copy(overlay)
+        merged = {name: copy(value) for name, value in base.items()}
+        for name, value in overlay.items():
+            merged[name] = merge(merged[name], value, key=name) if name in merged else copy(value)
+        return merged
+    if isinstance(base, list) and isinstance(overlay, Mapping) and overlay:
+        indices = [_index(name, len(base)) for name in overlay]
+        if all(index is not None for index in indices):
+            items = [copy(item) for item in base]
+            for index, value in zip(indices, overlay.values(), strict=True):
+                items[index] = merge(items[index], value)
+            return items
+    return copy(overlay)
+
+
+def copy(value: Any) -> Any:
+    """Copy plain data so that changing the copy leaves the original alone."""
+    if isinstance(value, Mapping):
+        return {name: copy(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [copy(item) for item in value]
+    return value
+
+
+def at(path: str, value: Any) -> dict[str, Any]:
+    """Nest a value under a dotted path: ``at("a.b", 1)`` is ``{"a": {"b": 1}}``."""
+    nested = value
+    for part in reversed(path.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def depth_reached(data: Any, path: Sequence[str]) -> int:
+    """Count the leading parts of ``path`` that exist in ``data``; list indices count too."""
+    for depth, part in enumerate(path):
+        if isinstance(data, Mapping) and part in data:
+            data = data[part]
+        elif isinstance(data, list | tuple) and _index(part, len(data)) is not None:
+            data = data[int(part)]
+        else:
+            return depth
+    return len(path)
+
+
+def _index(name: str, length: int) -> int | None:
+    return int(name) if name.isascii() and name.isdigit() and int(name) < length else None
