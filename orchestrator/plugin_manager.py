@@ -167,6 +167,10 @@ class PluginManager:
             with blame(str(info), where=f"hook {hook!r}"):
                 raise
 
+    def implements(self, hook: str) -> bool:
+        """Whether any plugin implements a hook; the core's own defaults do not count."""
+        return bool(self._implementations(hook))
+
     def add_default(self, implementation: ModuleType) -> None:
         """Register the core's own implementation of ``run_*`` hooks; it comes last and names no plugin."""
         if not self._pluggy.is_registered(implementation):
