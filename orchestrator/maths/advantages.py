@@ -67,37 +67,41 @@ def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor
     return generalised_advantages(rewards, zeros, mask, gamma=gamma, lam=1.0)
 
 
-def generalised_advantages(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> Tensor:
+def generalised_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float, bootstrap: Tensor | None = None
+) -> Tensor:
     r"""Generalised advantage estimates over the tokens the policy chose.
 
     .. math:: \delta_t = r_t + \gamma V_{t'} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t'}
 
     where t' is the policy's next token in the row: prompts and observations in between are skipped. After the last
-    token value and advantage are 0. Targets of a critic are the advantages plus the values.
+    token the advantage is 0, and so is the value, unless the row was cut off: then it is that of the state where it
+    was cut. Targets of a critic are the advantages plus the values.
 
     :param rewards: [B, T], on tokens the policy chose
     :param values: [B, T] of the state before each token
     :param mask: [B, T] bool
     :param gamma: discount, in [0, 1]
     :param lam: trace decay, in [0, 1]
+    :param bootstrap: [B, T] bool, True where a row was cut off, as ``Batch.bootstrap``
     :returns: [B, T], 0 where ``mask`` is False
     :raises ValueError: when shapes differ
     Source: Schulman et al. 2016 (arXiv:1506.02438), eqs. 11 and 16.
     """
     expect_shape(values, "B T", like=rewards, name="values")
     expect_shape(mask, "B T", like=rewards, name="mask")
-    rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
-    next_value = next_advantage = (
-        torch.zeros_like(rewards[:, 0]) if rewards.shape[1] else rewards.new_zeros(len(rewards))
-    )
-    columns = []
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        here = mask[:, t]
-        advantage = rewards[:, t] + gamma * next_value - values[:, t] + gamma * lam * next_advantage
-        columns.append(torch.where(here, advantage, 0.0))
-        next_value = torch.where(here, values[:, t], next_value)
-        next_advantage = torch.where(here, advantage, next_advantage)
-    return torch.stack(columns[::-1], dim=1) if columns else torch.zeros_like(rewards)
+    valued = mask if bootstrap is None else mask | expect_shape(bootstrap, "B T", like=rewards, name="bootstrap")
+    if rewards.shape[1] == 0:
+        return torch.zeros_like(rewards)
+    rewards, values = torch.where(mask, rewards, 0.0), torch.where(valued, values, 0.0)
+    deltas = torch.where(mask, rewards + gamma * _next_value(values, valued) - values, 0.0)
+    decay = torch.where(mask, gamma * lam, torch.ones_like(rewards))  # skipped positions pass the sum on unchanged
+    running = rewards.new_zeros(len(rewards))
+    steps = []
+    for delta, factor in zip(reversed(deltas.unbind(1)), reversed(decay.unbind(1)), strict=True):
+        running = torch.addcmul(delta, factor, running)
+        steps.append(running)
+    return torch.where(mask, torch.stack(steps[::-1], dim=1), 0.0)
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
@@ -112,6 +116,15 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
         raise ValueError(f"whiten: mask has shape {list(mask.shape)}; expected {list(values.shape)}")
     scaled = (values - masked_mean(values, mask)) / (masked_std(values, mask) + STD_FLOOR)
     return torch.where(mask, scaled, 0.0)
+
+
+def _next_value(values: Tensor, valued: Tensor) -> Tensor:
+    """[B, T] value at each row's next True position of ``valued``; 0 where there is none."""
+    width = values.shape[1]
+    places = torch.where(valued, torch.arange(width, device=values.device), width)
+    nearest = places.flip(1).cummin(1).values.flip(1)
+    following = torch.cat([nearest[:, 1:], torch.full_like(nearest[:, :1], width)], dim=1)
+    return torch.cat([values, torch.zeros_like(values[:, :1])], dim=1).gather(1, following)
 
 
 def _by_group(values: Tensor, index: Tensor, count: int) -> Tensor:

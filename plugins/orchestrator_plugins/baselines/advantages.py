@@ -56,7 +56,10 @@ class RewardToGo:
 
 
 class Gae:
-    """Generalised advantages over the policy's tokens, observations in between skipped; sets the critic's targets."""
+    """Generalised advantages over the policy's tokens, observations in between skipped; sets the critic's targets.
+
+    A row that was cut off goes on with the value of the state where it was cut.
+    """
 
     needs = frozenset({OLD_VALUE})
 
@@ -66,7 +69,12 @@ class Gae:
     def estimate(self, batch: Batch) -> Credit:
         values = batch.columns[OLD_VALUE].to(batch.turn_rewards.dtype)
         advantages = generalised_advantages(
-            batch.turn_rewards, values, batch.mask, gamma=self.config.gamma, lam=self.config.lam
+            batch.turn_rewards,
+            values,
+            batch.mask,
+            gamma=self.config.gamma,
+            lam=self.config.lam,
+            bootstrap=batch.bootstrap,
         )
         returns = torch.where(batch.mask, advantages + values, 0.0)
         metrics = {"train/explained_variance": _explained_variance(values, returns, batch.mask)}

@@ -31,10 +31,11 @@ class EnvironmentReward:
 
 
 class Combined:
-    """Weighted sum of other rewards, unweighted parts by name; of two with one name the second is ``name_2``.
+    """Weighted sum of other rewards, unweighted parts by name, inner ones as ``name/part``.
 
-    Turns add up by weight, a reward that gives none counting on the last turn. Comparisons with siblings
-    (``against``) are averaged by weight over the rewards that make them.
+    Of two rewards with one name the second is called ``name_2``. Turns add up by weight, a reward that gives none
+    counting on the last turn. Comparisons with siblings (``against``) are averaged by weight over the rewards that
+    make them.
     """
 
     def __init__(self, rewards: Sequence[tuple[str, float, Reward]]):
@@ -91,9 +92,12 @@ def _combine(parts: Sequence[tuple[str, float, Score]], turns: int) -> Score:
             before = against or (0.0,) * len(score.against)
             against = tuple(total + weight * p for total, p in zip(before, score.against, strict=True))
             compared += weight
+    named: dict[str, float] = {}
+    for name, _, score in parts:
+        named |= {name: score.value, **{f"{name}/{inner}": value for inner, value in score.parts.items()}}
     return Score(
         value=sum(weight * score.value for _, weight, score in parts),
-        parts={name: score.value for name, _, score in parts},
+        parts=named,
         against=None if against is None else tuple(total / compared for total in against),
         turns=tuple(by_turn) if any(score.turns is not None for _, _, score in parts) else None,
     )
