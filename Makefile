@@ -1,0 +1,43 @@
+# Two commands for a newcomer: `make quickstart` and `make test`. Each sets itself up.
+#
+#   PYTHON=python3.12 make test             another interpreter (3.11 or newer)
+#   PIP_ARGS="--extra-index-url URL" make   more arguments for pip, such as an index of CPU builds of torch
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+EXTRAS := test,gymnasium,lora
+
+export RAY_USAGE_STATS_ENABLED = 0
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: help setup quickstart test lint format clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(BIN)/.installed  ## Make a virtual environment with everything the tests need
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: PYTHON=python3.11 make $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+quickstart: setup  ## Train two methods on countdown, compare them, write a report (about 6 minutes on two cores)
+	$(BIN)/orchestrator run sweeps/quickstart.yaml
+
+test: setup  ## Run the test suite
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: setup  ## Format the code
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:  ## Remove the virtual environment and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
