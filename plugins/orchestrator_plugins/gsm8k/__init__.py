@@ -1,0 +1,25 @@
+"""GSM8K: grade-school word problems whose answer is one number (arXiv:2110.14168)."""
+
+from orchestrator.api import Component, Speaks, hookimpl
+
+from .config import Gsm8kConfig
+
+
+@hookimpl
+def provide_environments() -> list[Component]:
+    return [
+        Component(
+            name="gsm8k",
+            config=Gsm8kConfig,
+            build=_environment,
+            speaks=Speaks.MESSAGES,
+            summary="word problems with one number as the answer, from the released JSONL files",
+            paper="arXiv:2110.14168",
+        )
+    ]
+
+
+def _environment(config: Gsm8kConfig):
+    from .environment import Gsm8k
+
+    return Gsm8k(config)
