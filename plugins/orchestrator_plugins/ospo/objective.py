@@ -1,0 +1,110 @@
+"""The objective ``pair_clipped``: PPO's surrogate with a higher upper bound, entropy, and a KL over all requests.
+
+Kept from the released code of arXiv:2507.15351: bounds, entropy weight, a KL that is the mean over requests. Left out:
+its rules of when the KL sets in and doubles, and the reference that follows the best evaluation; the reference here is
+the core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from orchestrator.api import (
+    Batch,
+    Column,
+    Couples,
+    LossTerm,
+    Mean,
+    Need,
+    Terms,
+    Weights,
+    clipped_surrogate,
+    log_ratio,
+)
+
+from .config import PairClippedConfig
+
+LOGPROB = Need(Weights.CURRENT, Column.LOGPROB)
+ENTROPY = Need(Weights.CURRENT, Column.ENTROPY)
+LOGITS = Need(Weights.CURRENT, Column.LOGITS)
+OLD_LOGPROB = Need(Weights.OLD, Column.LOGPROB)
+REFERENCE_LOGITS = Need(Weights.REFERENCE, Column.LOGITS)
+OFFERED = -1e8  # logits below it are those of requests that were not there
+
+
+def request_kl(logits: Tensor, reference: Tensor, *, direction: str = "current_reference") -> Tensor:
+    """KL between two distributions over the offered requests, divided by how many there are.
+
+    :param logits: [B, T, M]; -1e9 where no request is
+    :param reference: [B, T, M]
+    :param direction: ``current_reference`` weighs by the current distribution, ``reference_current`` by the reference,
+        ``both`` averages the two
+    :returns: [B, T]; 0 where nothing was offered
+    Source: released code of arXiv:2507.15351, which averages over requests where a KL would add.
+    """
+    offered = logits > OFFERED
+    current, other = torch.log_softmax(logits, -1), torch.log_softmax(reference, -1)
+    difference = torch.where(offered, current - other, 0.0)
+    weights = {
+        "current_reference": current.exp(),
+        "reference_current": -other.exp(),
+        "both": (current.exp() - other.exp()) / 2,
+    }[direction]
+    return (weights * difference).sum(-1) / offered.sum(-1).clamp(min=1)
+
+
+class PairClipped:
+    """Clipped surrogate over the decisions of a fleet."""
+
+    couples = Couples.ROWS
+
+    def __init__(self, config: PairClippedConfig):
+        self.config = config
+        needs = {LOGPROB, OLD_LOGPROB}
+        if config.entropy_weight > 0:
+            needs |= {ENTROPY}
+        if config.kl_weight > 0:
+            needs |= {LOGITS, REFERENCE_LOGITS}
+        self.needs = frozenset(needs)
+
+    def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
+        """Surrogate, entropy and KL, per decision.
+
+        :raises ValueError: no estimator set advantages
+        """
+        if batch.advantages is None:
+            raise ValueError("objective pair_clipped needs advantages; name an advantage estimator")
+        config, mask = self.config, batch.mask
+        logprobs, old = current[Column.LOGPROB], batch.columns[OLD_LOGPROB]
+        bounds = {"clip_low": config.clip_low, "clip_high": config.clip_high}
+        surrogate = clipped_surrogate(logprobs, old, batch.advantages, mask, **bounds)
+        loss = [LossTerm(name="policy", values=surrogate, reduction=config.reduction)]
+        metrics = {"train/clip_fraction": _clipped(logprobs.detach(), old, batch.advantages, mask, **bounds)}
+        if config.entropy_weight > 0:
+            entropy = torch.where(mask, current[Column.ENTROPY], 0.0)
+            loss.append(
+                LossTerm(name="entropy", values=-entropy, reduction=config.reduction, coefficient=config.entropy_weight)
+            )
+            metrics["train/entropy"] = _mean(entropy, mask)
+        if config.kl_weight > 0:
+            reference = batch.columns[REFERENCE_LOGITS]
+            kl = torch.where(mask, request_kl(current[Column.LOGITS], reference, direction=config.kl_direction), 0.0)
+            loss.append(LossTerm(name="kl", values=kl, reduction=config.reduction, coefficient=config.kl_weight))
+            metrics["train/kl_reference"] = _mean(kl, mask)
+        return Terms(loss=tuple(loss), metrics=metrics)
+
+
+def _clipped(
+    logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float
+) -> Mean:
+    """Decisions whose gradient the clipping removes."""
+    ratio = log_ratio(logprobs, old, mask).exp()
+    cut = ((ratio > 1 + clip_high) & (advantages > 0)) | ((ratio < 1 - clip_low) & (advantages < 0))
+    return _mean(cut.float(), mask)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Mean:
+    return Mean(total=torch.where(mask, values.detach(), 0.0).sum(), count=mask.sum())
