@@ -137,7 +137,7 @@ class Registry:
             use._build = lambda use=use: self.build(use.role, use.use, use.options)
         with blame(str(info), where=f"{role} {name!r}"):
             built = component.build(config)
-        problems = _part_problems(_role(role), built)
+        problems = part_problems(_role(role), built)
         if problems:
             raise PluginContractError(
                 f"plugin {info}: {role} {name!r} built a {type(built).__name__} {'; '.join(problems)}; "
@@ -292,7 +292,7 @@ def _model_problems(model: Any) -> list[str]:
     return problems
 
 
-def _part_problems(role: Role, built: Any) -> list[str]:
+def part_problems(role: Role, built: Any) -> list[str]:
     """What a built object lacks of its role, and the declarations that would be misread."""
     missing = [part for part in _METHODS[role] if not hasattr(built, part)]
     if missing:
