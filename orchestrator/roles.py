@@ -160,6 +160,14 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class Reports(Protocol):
+    """A sampler with numbers of its own for the step's metrics."""
+
+    def report(self) -> Mapping[str, float]:
+        """Scalars by metric name (``area/name``) of the last call of ``sample``."""
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """A policy that must know, before anything else, what world it acts in and which statistics it will owe."""
 

@@ -18,7 +18,7 @@ from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.experiment import Settings
 from orchestrator.markers import hookimpl
 from orchestrator.registry import Components
-from orchestrator.roles import BetweenRounds, Prepares, Stateful
+from orchestrator.roles import BetweenRounds, Prepares, Reports, Stateful
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, Cost
 from orchestrator.seeding import derive_seed
@@ -128,6 +128,9 @@ class Training:
         groups = self._sample()
         sampled = time.perf_counter()
         metrics = _rollout_metrics(groups, self.collector)
+        if isinstance(self.components.sampler, Reports):
+            with blame(self._labels["sampler"], where="sampler.report"):
+                metrics |= self.components.sampler.report()
         self._refuse_too_many_failures(groups)
         self.events.emit("on_rollouts", step=self.step, groups=[*groups, *_failed_groups(groups, self.collector)])
         groups = self._kept(groups)
