@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.config import RawExperiment
 
 _FIRST_TUNING_SEED = 1000
+_FILE = "plan.json"
 
 
 class Phase(StrEnum):
@@ -77,6 +79,31 @@ class Plan:
             return cls(trials=tuple(trials), **data)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"this is no plan: {error}") from error
+
+
+def save_plan(plan: Plan, directory: Path) -> Path:
+    """Write ``plan.json`` into a run's directory, aside first and then renamed into place."""
+    directory.mkdir(parents=True, exist_ok=True)
+    aside = directory / f".{_FILE}.{os.getpid()}"
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(plan.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+    return aside.replace(directory / _FILE)
+
+
+def load_plan(directory: Path) -> Plan:
+    """Read the plan of a run.
+
+    :raises ConfigError: the directory holds no readable plan
+    """
+    path = directory / _FILE
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([Problem(str(directory), f"is no run: it has no {_FILE}. Runs live in runs/")]) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error}")]) from error
 
 
 def make(raw: RawExperiment, registry: Registry) -> Plan:
