@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.api import Component, Recipe, ReportSection, Speaks, hookimpl
+from orchestrator.api import Component, Problem, Recipe, ReportSection, Speaks, hookimpl
 
 from .config import (
     DispatchConfig,
@@ -111,6 +111,13 @@ def provide_recipes() -> list[Recipe]:
 @hookimpl
 def provide_report_sections() -> list[ReportSection]:
     return [ReportSection(name="dispatch", title="Ride dispatch", render=_section)]
+
+
+@hookimpl
+def check_plan(plan: Any) -> list[Problem]:
+    from .checks import plan_problems
+
+    return plan_problems(plan.trials)
 
 
 def _dispatch(config: DispatchConfig) -> Any:
