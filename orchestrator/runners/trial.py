@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from orchestrator import __version__, plan
-from orchestrator.errors import CheckpointError, PluginContractError, TrialError
+from orchestrator.errors import CheckpointError, PluginContractError, TrialError, TrialStopped
 from orchestrator.experiment import Settings
 from orchestrator.plan import TrialSpec
 from orchestrator.registry import Components, Registry, load_registry
-from orchestrator.runners.results import read_result, trial_directory, write_result
+from orchestrator.runners.results import gather, read_result, trial_directory, write_result
 from orchestrator.seeding import derive_seed
 from orchestrator.training import loop
 from orchestrator.training.checkpoint import MODEL, checkpoints, load_module
@@ -44,8 +44,8 @@ def run_spec(
     :param fingerprint: of the driver's plugins; None: not compared
     :param report: called with (step, metrics) for each row the sweep's scheduler is to see
     :param registry: None: discover the installed plugins
-    :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``
-    :raises TrialStopped: the scheduler ended the trial early; the driver writes its result
+    :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``, one that the
+        scheduler ended early (``report`` raised TrialStopped) has ``stopped``
     :raises PluginContractError: this process found other plugins than the driver
     """
     registry = registry or load_registry()
@@ -103,6 +103,9 @@ def _play(
             step=max((row["step"] for row in ledger.rows()), default=0),
             error="".join(traceback.format_exception(error)),
         )
+    except TrialStopped:
+        result = gather(directory, trial=spec.id, arm=spec.arm, seed=spec.seed, status="stopped")
+        events.emit("on_trial_end", result=result)
     else:
         events.emit("on_trial_end", result=result)
     write_result(directory, result)

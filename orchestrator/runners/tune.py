@@ -216,7 +216,7 @@ def _payload(sweep: Sweep, spec: TrialSpec) -> dict[str, Any]:
     return {
         "spec": json.dumps(fields),
         "directory": str(sweep.directory),
-        "fingerprint": dict(sweep.plan.fingerprint),
+        "fingerprint": dict(sweep.plan.fingerprint) or None,  # an empty one is not compared
     }
 
 

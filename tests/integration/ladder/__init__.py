@@ -1,0 +1,98 @@
+"""A plugin of its own, made a distribution in a temporary folder, with the sweeps the tests play on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.experiment import Settings
+from orchestrator.plan import Phase, Plan, TrialSpec
+
+HERE = Path(__file__).parent
+WALL_CLOCK = ("cost/seconds", "cost/device_seconds", "time/")
+
+
+def install(folder: Path) -> dict[str, str]:
+    """Lay the plugin out as an installed distribution and return an environment that finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ladder_world.py").write_text((HERE / "ladder_world.py").read_text())
+    info = folder / "ladder_world-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ladder-world\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[orchestrator.plugins]\nladder = ladder_world\n")
+    return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def settings(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
+    """A trial's settings as plain JSON: a very small policy on the ladder."""
+    chosen = {
+        "name": "ladder",
+        "environment": {"use": "ladder", **environment},
+        "policy": {"use": "mlp", "hidden": [4]},
+        "sampler": {"use": "group", "count": 2},
+        "advantage": {"use": "group_mean"},
+        "objective": {"use": "reinforce"},
+        "schedule": {"steps": 8, "tasks_per_step": 2},
+        "evaluation": {"every": 2, "tasks": 4, "samples": 1},
+        "checkpoints": {"every": 2},
+        "tracking": {"enabled": False, "transcripts": 0},
+        **sections,
+    }
+    return Settings.model_validate(chosen).model_dump(mode="json")
+
+
+def plan(trials: Mapping[str, Mapping[str, Any]], experiment: Mapping[str, Any] | None = None, **sections: Any) -> Plan:
+    """A plan of one trial per entry: its id and the options of its environment."""
+    specs = tuple(
+        TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, config=settings(options, **sections))
+        for name, options in trials.items()
+    )
+    return Plan(name="ladder", experiment=dict(experiment or {}), trials=specs, fingerprint={})
+
+
+def start_driver(made: Plan, directory: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Play a plan on Ray Tune in a process of its own; it prints one JSON object when it is done."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "test-plan.json").write_text(json.dumps(dataclasses.asdict(made)))
+    return subprocess.Popen(
+        [sys.executable, "-m", "ladder", str(directory)],
+        env=dict(environment) | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{HERE.parent}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(driver: subprocess.Popen, timeout: float = 240) -> dict[str, Any]:
+    """Wait for a driver and return what it printed."""
+    out, err = driver.communicate(timeout=timeout)
+    assert driver.returncode == 0, err[-4000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def steps_of(directory: Path) -> list[tuple[str, int, dict[str, float]]]:
+    """The rows of a trial's metrics without what a clock wrote."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [
+        (row["kind"], row["step"], {k: v for k, v in row["metrics"].items() if not k.startswith(WALL_CLOCK)})
+        for row in rows
+    ]
+
+
+def starts(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Trials in the order they were handed to workers."""
+    return [record["trial"] for record in records if record["kind"] == "start"]
+
+
+def journal(directory: Path) -> list[dict[str, Any]]:
+    """The complete records of a run's journal."""
+    path = directory / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,0 +1,21 @@
+"""The driver process of the sweep tests: plays ``test-plan.json`` of a directory on Ray Tune."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from orchestrator.plan import Phase, Plan, TrialSpec
+from orchestrator.runners import tune
+
+
+def main(directory: Path) -> None:
+    fields = json.loads((directory / "test-plan.json").read_text())
+    fields["trials"] = tuple(TrialSpec(**{**trial, "phase": Phase(trial["phase"])}) for trial in fields["trials"])
+    results = tune.run(Plan(**fields), directory)
+    print(json.dumps({result.trial: [result.status, result.step, result.error] for result in results}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
