@@ -1,0 +1,33 @@
+"""Two workers that share a batch take the step one worker takes alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("two_workers.py")
+
+
+def _train(size: int, store: Path, recipe: str) -> dict:
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), str(size), str(store), recipe], stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(size)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * size
+    return json.loads(outputs[0].splitlines()[-1])
+
+
+@pytest.mark.parametrize("recipe", ["grpo", "dr_grpo", "dapo"])
+def test_the_step_does_not_depend_on_the_number_of_workers(tmp_path, recipe):
+    alone = _train(1, tmp_path / "alone", recipe)
+
+    shared = _train(2, tmp_path / "shared", recipe)
+
+    assert shared["weights"] == pytest.approx(alone["weights"], abs=1e-6)
+    assert shared["norm"] == pytest.approx(alone["norm"], rel=1e-4)
+    assert alone["norm"] > 1e-3
