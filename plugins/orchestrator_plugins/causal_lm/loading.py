@@ -54,6 +54,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
         lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.lora is not None:
             lm.enable_input_require_grads()
+        lm.train()  # transformers recomputes in training mode only; dropout is off either way
     return Loaded(lm=lm, tokenizer=tokenizer, renderer=renderer, context=context)
 
 
@@ -105,17 +106,17 @@ def _with_adapters(lm: nn.Module, config: LoraConfig) -> nn.Module:
         from peft import get_peft_model
     except ImportError as error:
         raise ImportError(f"policy.model.lora: {NO_PEFT}") from error
-    adapted = get_peft_model(
-        lm,
-        PeftLoraConfig(
-            task_type="CAUSAL_LM",
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=0.0,
-            target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
-            use_rslora=config.rank_stabilised,
-        ),
+    settings = PeftLoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=0.0,
+        target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
+        use_rslora=config.rank_stabilised,
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # equal options give equal adapters
+        adapted = get_peft_model(lm, settings)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     logger.info("adapters of rank %d: %d trained parameters", config.rank, trained)
     return adapted.eval()
