@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pluggy
 
 from orchestrator import __version__, hookspecs
-from orchestrator.errors import PluginContractError, blame
+from orchestrator.errors import PluginContractError, blame, did_you_mean
 from orchestrator.markers import ENTRY_POINT_GROUP, PROJECT
 
 
@@ -76,36 +77,43 @@ class PluginManager:
             wanted = set(only)
             missing = wanted - {info.name for _, info in rows}
             if missing:
+                installed = sorted({info.name for _, info in rows})
                 raise PluginContractError(
-                    f"no plugin named {sorted(missing)} is installed in group {ENTRY_POINT_GROUP}"
+                    "\n".join(
+                        f"no plugin {name!r} is installed{did_you_mean(name, installed)} Installed: "
+                        f"{', '.join(installed) or 'none'}"
+                        for name in sorted(missing)
+                    )
                 )
             rows = [row for row in rows if row[1].name in wanted]
-        problems: dict[str, list[str]] = {}
-        modules: list[tuple[Any, PluginInfo]] = []
+        problems: dict[str, tuple[PluginInfo, list[str]]] = {}
+        loaded: list[tuple[Any, PluginInfo]] = []
         for name, twins in _by_name(rows).items():
-            if len({(i.distribution, i.module) for i in twins}) > 1:
-                sources = " and ".join(f"{i.distribution} {i.version}" for i in twins)
-                problems[f"{name!r} ({sources})"] = [
-                    f"both distributions register the entry point {name!r}; uninstall one, or rename its row "
-                    f'under [project.entry-points."{ENTRY_POINT_GROUP}"]'
-                ]
-        for entry, info in {info.name: (entry, info) for entry, info in rows}.values():
-            try:
-                module = entry.load()
-            except Exception as error:
-                self.broken[info.name] = BrokenPlugin(info=info, reason=f"{type(error).__name__}: {error}")
+            entry, info = twins[0]
+            if len({other.distribution for _, other in twins}) > 1:
+                sources = " and ".join(f"{other.distribution} {other.version}" for _, other in twins)
+                remedy = (
+                    f"{sources} both register the entry point {name!r}; uninstall one, or rename its row under "
+                    f'[project.entry-points."{ENTRY_POINT_GROUP}"]'
+                )
+                problems[name] = info, [remedy]
                 continue
-            found = contract_problems(module)
+            try:
+                plugin = entry.load()
+            except (Exception, SystemExit) as error:  # whatever it is, the other plugins are fine
+                self.broken[name] = BrokenPlugin(info=info, reason=f"{type(error).__name__}: {error}")
+                continue
+            found = contract_problems(plugin)
             if found:
-                problems[str(info)] = found
-            modules.append((module, info))
+                problems[name] = info, found
+            else:
+                loaded.append((plugin, info))
         if problems and strict:
-            raise PluginContractError(_refusal(problems))
-        for module, info in modules:
-            if str(info) in problems:
-                self.broken[info.name] = BrokenPlugin(info=info, reason="; ".join(problems[str(info)]))
-            elif not any(name.startswith(f"{info.name!r} (") for name in problems):
-                self._add(module, info)
+            raise PluginContractError(_refusal(problems.values()))
+        for name, (info, found) in problems.items():
+            self.broken[name] = BrokenPlugin(info=info, reason="; ".join(found))
+        for plugin, info in loaded:
+            self._add(plugin, info)
 
     def register(self, plugin: Any, name: str | None = None) -> PluginInfo:
         """Register one module or object, with the same checks; for tests and embedding.
@@ -119,13 +127,14 @@ class PluginManager:
         if name in self._infos:
             problems.append(f"a plugin named {name!r} is already registered: {self._infos[name]}")
         if problems:
-            raise PluginContractError(_refusal({str(info): problems}))
+            raise PluginContractError(_refusal([(info, problems)]))
         self._add(plugin, info)
         return info
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Call the historic hook ``configure``; plugins registered later get it too."""
-        self._pluggy.hook.configure.call_historic(kwargs={"settings": settings})
+        with self._blaming("configure"):
+            self._pluggy.hook.configure.call_historic(kwargs={"settings": settings})
 
     def call_each(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
         """Call a collecting hook plugin by plugin and yield each result, generators consumed, with blame."""
@@ -135,7 +144,12 @@ class PluginManager:
                 result = implementation.function(*(arguments[name] for name in implementation.argnames))
                 if result is None:
                     continue
-                yield info, list(result)
+                if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+                    raise PluginContractError(
+                        f"plugin {info}: hook {hook!r} returned {type(result).__name__} {result!r}; return a list"
+                    )
+                collected = list(result)
+            yield info, collected
 
     def notify(self, hook: str, **arguments: Any) -> list[tuple[PluginInfo, Exception]]:
         """Call an observing hook; an observer that raises does not stop the others.
@@ -158,14 +172,8 @@ class PluginManager:
 
         Errors are blamed on the plugin whose code is innermost in the traceback.
         """
-        try:
+        with self._blaming(hook):
             return getattr(self._pluggy.hook, hook)(**arguments)
-        except Exception as error:
-            info = self._origin(error)
-            if info is None:
-                raise
-            with blame(str(info), where=f"hook {hook!r}"):
-                raise
 
     def implements(self, hook: str) -> bool:
         """Whether any plugin implements a hook; the core's own defaults do not count."""
@@ -182,7 +190,20 @@ class PluginManager:
 
     def _add(self, plugin: Any, info: PluginInfo) -> None:
         self._infos[info.name] = info
-        self._pluggy.register(plugin, name=info.name)
+        with self._blaming("configure"):  # historic: registering calls it
+            self._pluggy.register(plugin, name=info.name)
+
+    @contextmanager
+    def _blaming(self, hook: str) -> Iterator[None]:
+        """Attribute errors of a hook that pluggy calls to the plugin whose code is innermost in the traceback."""
+        try:
+            yield
+        except Exception as error:
+            info = self._origin(error)
+            if info is None:
+                raise
+            with blame(str(info), where=f"hook {hook!r}"):
+                raise
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         found = getattr(self._pluggy.hook, hook).get_hookimpls()
@@ -216,31 +237,37 @@ def contract_problems(plugin: Any) -> list[str]:
         function = getattr(function, "__func__", function)
         options = getattr(function, f"{PROJECT}_impl", None)
         if not isinstance(options, dict):
-            if callable(function) and inspect.isfunction(function) and _looks_like_hook(name, known, plugin, function):
+            if inspect.isfunction(function) and name in known and function.__module__ == _home(plugin):
                 problems.append(f"{name} has the name of a hook but no @hookimpl; add it")
             continue
         implemented += 1
         hook = options.get("specname") or name
-        if hook not in known:
+        if hook in known:
+            problems += _signature_problems(hook, getattr(plugin, name), options)
+        elif not options.get("optionalhook"):
             near = difflib.get_close_matches(hook, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             problems.append(f"unknown hook {hook!r}{hint} See: orchestrator plugins hooks")
-            continue
-        problems += _signature_problems(hook, function, method=not isinstance(plugin, ModuleType))
     if not implemented and not problems:
         problems.append("it implements no hook; mark functions with @hookimpl from orchestrator.api")
     return problems
 
 
-def _signature_problems(hook: str, function: Any, *, method: bool) -> list[str]:
+def _signature_problems(hook: str, function: Any, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with one implementation; ``function`` as it will be called, bound where it is a method."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return [f"hook {hook!r} is async and would never be awaited; make it a plain function"]
-    if not inspect.isfunction(function):
+    if not inspect.isroutine(function):
         return [f"hook {hook!r} is not a function"]
+    wraps = options.get("wrapper") or options.get("hookwrapper")
+    if wraps and not hook.startswith("run_"):
+        return [f"hook {hook!r} takes no wrappers, only hooks named run_ do; implement it plainly"]
+    if inspect.isgeneratorfunction(function) and not wraps and not hook.startswith(("provide_", "check_")):
+        return [f"hook {hook!r} is a generator and its body would never run; drop the `yield`"]
     problems = []
     accepted = list(inspect.signature(getattr(hookspecs, hook)).parameters)
     parameters = list(inspect.signature(function).parameters.values())
-    for parameter in parameters[1:] if method else parameters:
+    for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY:
             problems.append(
                 f"hook {hook!r}: parameter {parameter.name!r} is keyword-only; hooks are called by position, drop the `*`"
@@ -260,25 +287,25 @@ def _signature_problems(hook: str, function: Any, *, method: bool) -> list[str]:
     return problems
 
 
-def _looks_like_hook(name: str, known: list[str], plugin: Any, function: Any) -> bool:
-    owner = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
-    return name in known and function.__module__ == owner
+def _home(plugin: Any) -> str:
+    return plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
 
 
 def _is_spec(name: str) -> bool:
     return hasattr(getattr(hookspecs, name), f"{PROJECT}_spec")
 
 
-def _by_name(rows: list[tuple[Any, PluginInfo]]) -> dict[str, list[PluginInfo]]:
-    grouped: dict[str, list[PluginInfo]] = {}
-    for _, info in rows:
-        grouped.setdefault(info.name, []).append(info)
+def _by_name(
+    rows: list[tuple[metadata.EntryPoint, PluginInfo]],
+) -> dict[str, list[tuple[metadata.EntryPoint, PluginInfo]]]:
+    grouped: dict[str, list[tuple[metadata.EntryPoint, PluginInfo]]] = {}
+    for row in rows:
+        grouped.setdefault(row[1].name, []).append(row)
     return grouped
 
 
-def _refusal(problems: Mapping[str, list[str]]) -> str:
-    lines = [f"plugin {plugin}: {problem}" for plugin, found in problems.items() for problem in found]
-    return "\n".join(lines)
+def _refusal(problems: Iterable[tuple[PluginInfo, list[str]]]) -> str:
+    return "\n".join(f"plugin {info}: {problem}" for info, found in problems for problem in found)
 
 
 def _info(entry: metadata.EntryPoint) -> PluginInfo:
@@ -293,7 +320,7 @@ def _digest(module: str) -> str:
 
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
+    except Exception:  # a parent package that does not import; loading the plugin reports it
         return ""
     if spec is None or spec.origin is None:
         return ""
@@ -301,5 +328,6 @@ def _digest(module: str) -> str:
     files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
     digest = hashlib.sha256(__version__.encode())
     for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        name = file.relative_to(origin.parent).as_posix()
+        digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
