@@ -48,6 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help pages take longer to import than to read
 )
 
 app.add_typer(plugins, name="plugins")
@@ -56,7 +57,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="an experiment file",
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="settings over the file, as in schedule.steps=10", show_default=False
+        metavar="KEY=VALUE", help="settings over the file, as in schedule.steps=10", show_default=False
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
@@ -111,7 +112,10 @@ def resume(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Continue a run where it was cut off; finished trials are left alone."""
+    """Continue a run where it was cut off.
+
+    Finished trials are left alone; the others go on from their last checkpoint.
+    """
     import dataclasses
 
     from orchestrator import plan as plans
@@ -139,7 +143,10 @@ def resume(
 @app.command()
 @guarded
 def plan(file: File, settings: Settings = None, as_json: Json = False) -> None:
-    """Show the trials, the resolved options and the size of an experiment; launch nothing."""
+    """Show what an experiment would run; launch nothing.
+
+    Every option of every arm with its value, the trials, and the size of one trial.
+    """
     from orchestrator.preview import show_plan
 
     made, registry = _make_plan(file, settings or [])
@@ -152,9 +159,12 @@ def plan(file: File, settings: Settings = None, as_json: Json = False) -> None:
 @app.command()
 @guarded
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")], as_json: Json = False
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of runs")], as_json: Json = False
 ) -> None:
-    """Write the report of one run, or of several taken together, and print the verdict."""
+    """Write a run's report and print the verdict.
+
+    Several runs are laid side by side.
+    """
     from orchestrator.registry import load_registry
 
     for directory in runs:
@@ -168,7 +178,10 @@ def report(
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; none: print it")] = None,
 ) -> None:
-    """Write the JSON Schema of experiment files, for editors; it covers the installed plugins' options."""
+    """Write the JSON Schema of experiment files.
+
+    For editors that complete and check YAML; it covers the installed plugins' options.
+    """
     from orchestrator.registry import load_registry
     from orchestrator.schema import experiment_schema
 
@@ -188,7 +201,7 @@ def doctor(
     as_json: Json = False,
     tracking: Annotated[str | None, typer.Option(help="tracking server to try; none: MLFLOW_TRACKING_URI")] = None,
 ) -> None:
-    """Look at versions, devices, the tracking server and the plugins."""
+    """Look at versions, devices, tracking and plugins."""
     from orchestrator.doctor import examine
 
     findings = examine(tracking)

@@ -29,7 +29,7 @@ _KINDS = (*(str(role) for role in Role), "recipe")
 @plugins.command("list")
 @guarded
 def list_(as_json: Json = False) -> None:
-    """List the installed plugins and what they provide, broken ones with the reason."""
+    """List plugins and what they provide, broken ones too."""
     manager, registry = _everything()
     rows = [_row(info, _provided(registry, info)) for info in manager.plugins.values()]
     broken = [
@@ -55,7 +55,7 @@ def list_(as_json: Json = False) -> None:
 @plugins.command()
 @guarded
 def show(name: Annotated[str, typer.Argument(help="a plugin, a component or a recipe")], as_json: Json = False) -> None:
-    """Show a plugin, a component or a recipe: its options with default, bounds and meaning."""
+    """Show the options of a plugin, component or recipe."""
     from orchestrator.registry import load_registry
 
     registry = load_registry()
@@ -78,7 +78,7 @@ def show(name: Annotated[str, typer.Argument(help="a plugin, a component or a re
 @plugins.command()
 @guarded
 def hooks(name: Annotated[str | None, typer.Argument(help="one hook; none: all of them")] = None) -> None:
-    """Print the hooks a plugin may implement: the manual for plugin authors."""
+    """Print the hooks that a plugin may implement."""
     from orchestrator import hookspecs
     from orchestrator.plugin_manager import PluginManager
 
@@ -99,7 +99,7 @@ def hooks(name: Annotated[str | None, typer.Argument(help="one hook; none: all o
 def check(
     names: Annotated[list[str] | None, typer.Argument(help="plugins, or folders of plugin projects; none: all")] = None,
 ) -> None:
-    """Check plugins against the contract: what they declare, and what they build."""
+    """Check plugins: what they declare, and what they build."""
     from orchestrator.plugin_check import check_installed, check_project
 
     bad = 0
@@ -124,7 +124,7 @@ def new(
     ] = "advantage",
     into: Annotated[Path, typer.Option(help="folder that gets the project's folder")] = Path("."),
 ) -> None:
-    """Make a plugin: a complete project, installable with pip, whose tests pass as it stands."""
+    """Make a plugin: a project to install, whose tests pass."""
     from orchestrator.scaffold import make_project
 
     project = make_project(name, role, into)

@@ -110,7 +110,7 @@ def _show_size(plan: Plan, registry: Registry, console: Console) -> None:
 
 
 def _tokens(size: Estimate) -> str:
-    most = "unknown" if size.rollouts is None else f"at most {size.rollouts * size.tokens_per_action:,} x actions each"
+    most = "unknown" if size.rollouts is None else f"at most {size.rollouts * size.tokens_per_action:,} per turn"
     return most if size.budget is None else f"{most}; stops at {size.budget:,}"
 
 
