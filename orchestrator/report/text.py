@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from orchestrator.maths.statistics import Interval
 
@@ -57,3 +58,9 @@ def seconds_text(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name for people: pass@1 for eval/pass_at_1."""
+    found = re.fullmatch(r"eval/(pass|majority)_at_(\d+)", metric)
+    return f"{found[1]}@{found[2]} on held-out tasks" if found else metric

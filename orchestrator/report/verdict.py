@@ -23,7 +23,7 @@ import numpy as np
 from orchestrator.maths import statistics
 from orchestrator.maths.statistics import Interval
 from orchestrator.report.curves import Curve, by_arm, common_cost
-from orchestrator.report.text import count_text, interval_text, number, p_text, signed
+from orchestrator.report.text import count_text, interval_text, metric_label, number, p_text, signed
 
 FEW_SEEDS = 5  # below this, the spread of an arm's improvement is pooled over arms
 
@@ -186,7 +186,7 @@ def compare(
         return _without_test(
             arm,
             baseline,
-            f"{alone} has one seed, which cannot tell a method from its luck; run at least three",
+            f"one seed of {alone} cannot tell a method from its luck; run at least three",
             difference=difference,
             iqm_difference=iqm_difference,
             pairs=len(shared),
@@ -312,7 +312,7 @@ def _headline(
     cost_name: str,
     final: bool,
 ) -> str:
-    where = f"{metric} at {count_text(cost)} {cost_name}"
+    where = f"{metric_label(metric)} at {count_text(cost)} {cost_name}"
     if not comparisons:
         return _alone(arms[0], where)
     baseline = comparisons[0].baseline

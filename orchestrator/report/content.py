@@ -1,0 +1,336 @@
+"""What a report says, before any form is given to it: verdict, costs, what went wrong, where it came from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orchestrator.errors import ConfigError, Problem, blame, did_you_mean
+from orchestrator.report import runs, verdict
+from orchestrator.report.runs import COST, FINISHED, Study, TrialData
+from orchestrator.report.text import count_text
+from orchestrator.report.verdict import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.registry import Registry
+
+GAP_LIMIT = 1e-4  # act and train disagree above this, in nats, for float32 weights
+_COUNTERS = (
+    "cost/generated_tokens",
+    "cost/prompt_tokens",
+    "cost/trained_tokens",
+    "cost/evaluation_tokens",
+    "cost/seconds",
+    "cost/device_seconds",
+)
+_PACKAGES = ("rl-orchestrator", "torch", "transformers", "ray", "numpy", "scipy", "mlflow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What the trials of one row cost, each on average."""
+
+    name: str
+    trials: int
+    steps: float
+    counters: Mapping[str, float]  # mean over trials, by metric name; absent where not measured
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Generated tokens per wall-clock second of a trial, evaluation time included."""
+        seconds = self.counters.get("cost/seconds")
+        return self.counters[COST] / seconds if seconds and COST in self.counters else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A plugin's part of the report, or what went wrong with it."""
+
+    title: str
+    plugin: str
+    html: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a report says, and where it was written."""
+
+    title: str
+    question: str | None  # the comment that opens the experiment file
+    directories: tuple[Path, ...]
+    study: Study
+    verdict: Verdict | None
+    unjudged: str  # why there is no verdict; empty where there is one
+    counts: Mapping[str, int]  # of trials by status
+    failures: tuple[TrialData, ...]
+    warnings: tuple[str, ...]
+    spending: tuple[Spending, ...]
+    differences: Mapping[str, Mapping[str, Any]]  # settings that arms do not share: path to value by arm
+    provenance: Mapping[str, str]
+    sections: tuple[Section, ...] = ()
+    out: Path | None = None  # the directory it was written to
+
+
+def gather(directories: Sequence[Path], registry: Registry | None = None) -> Report:
+    """Read runs and say everything there is to say about them.
+
+    :param registry: whose plugins contribute sections; None: no sections
+    :raises ConfigError: a directory is no run, or ``report.baseline`` names no arm
+    """
+    study = runs.merge([runs.read(Path(directory)) for directory in directories])
+    found, unjudged = _judge(study)
+    counts: dict[str, int] = {}
+    for trial in study.trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    return Report(
+        title=" + ".join(dict.fromkeys(run.plan.name for run in study.runs)),
+        question=_question(study),
+        directories=tuple(run.directory for run in study.runs),
+        study=study,
+        verdict=found,
+        unjudged=unjudged,
+        counts=counts,
+        failures=tuple(trial for trial in study.trials if trial.status == "failed"),
+        warnings=(*_warnings(study, found), *study.warnings),
+        spending=tuple(_spending(study)),
+        differences=runs.differences({arm: runs.comparable(study.settings[arm]) for arm in study.arms}),
+        provenance=_provenance(study),
+        sections=tuple(_sections(study, registry)),
+    )
+
+
+def expected_confirmations(study: Study) -> int:
+    """How many trials the verdict waits for in all."""
+    return sum(len(run.plan.arms or {t.arm for t in study.trials}) * len(_seeds(run)) for run in study.runs)
+
+
+def _seeds(run: runs.Run) -> Sequence[int]:
+    return tuple(run.plan.experiment.get("seeds") or (0,))
+
+
+def _judge(study: Study) -> tuple[Verdict | None, str]:
+    settings = study.experiment.get("report") or {}
+    ended = [trial for trial in study.confirmations if trial.status in FINISHED]
+    if not ended:
+        return None, "No trial that enters the verdict has finished yet."
+    measured = {name for trial in ended for name in trial.last}
+    metric = settings.get("metric") or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
+    if metric not in measured:
+        near = did_you_mean(metric, measured)
+        return None, f"No finished trial measured {metric!r}{near}; set report.metric to what was measured."
+    cost = COST if any(trial.last.get(COST, 0) > 0 for trial in ended) else None
+    curves = [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
+    baseline = settings.get("baseline") or study.arms[0]
+    if baseline not in study.arms:
+        raise ConfigError(
+            [
+                Problem(
+                    "report.baseline",
+                    f"no arm {baseline!r}{did_you_mean(baseline, study.arms)} Arms: {', '.join(study.arms)}.",
+                )
+            ]
+        )
+    found = verdict.judge(
+        curves,
+        metric=metric,
+        mode=settings.get("mode") or "max",
+        confidence=settings.get("confidence") or 0.95,
+        baseline=baseline,
+        budget=(study.experiment.get("budget") or {}).get("generated_tokens") if cost else None,
+        cost_name="generated tokens" if cost else "steps",
+        arms=study.arms,
+        final=_ended(study),
+    )
+    return found, ""
+
+
+def _ended(study: Study) -> bool:
+    """Whether every trial that enters the verdict has ended, one way or another."""
+    for run in study.runs:
+        arms = run.plan.arms or {trial.spec.arm: None for trial in run.trials}
+        done = {
+            (trial.spec.arm, trial.spec.seed)
+            for trial in run.trials
+            if trial.status in (*FINISHED, "failed") and trial.spec.phase == "confirm"
+        }
+        if any((arm, seed) not in done for arm in arms for seed in _seeds(run)):
+            return False
+    return True
+
+
+def _warnings(study: Study, found: Verdict | None) -> list[str]:
+    """What a reader must know before believing the rest, most serious first."""
+    trials = study.confirmations
+    warnings = []
+    waiting = [trial for trial in study.trials if trial.status in ("running", "pending")]
+    if waiting or not _ended(study):
+        done = sum(trial.status in (*FINISHED, "failed") for trial in trials)
+        warnings.append(
+            f"The run is not finished: {done} of {expected_confirmations(study)} trials that enter the verdict have "
+            "ended. Resume it with `orchestrator resume`; until then nothing is decided."
+        )
+    failed = [trial.spec.id for trial in trials if trial.status == "failed"]
+    if failed:
+        warnings.append(
+            f"Failed and left out of the verdict: {', '.join(failed)}. An arm whose failing seeds are left out looks "
+            "better than it is."
+        )
+    stopped = [trial.spec.id for trial in trials if trial.status == "stopped"]
+    if stopped:
+        warnings.append(f"Stopped early, so that all arms are compared at what these reached: {', '.join(stopped)}.")
+    if found is not None:
+        reached = [c.reach for t in trials if t.status in FINISHED and (c := t.curve(found.metric)) is not None]
+        budget = (study.experiment.get("budget") or {}).get("generated_tokens")
+        short = budget is None or found.cost < budget
+        if found.cost_name != "steps" and reached and short and found.cost < 0.95 * max(reached):
+            warnings.append(
+                f"Arms spent between {count_text(min(reached))} and {count_text(max(reached))} generated tokens; they "
+                f"are compared at {count_text(found.cost)}. Set budget.generated_tokens to give all the same."
+            )
+        unmeasured = [t.spec.id for t in trials if t.status in FINISHED and t.curve(found.metric) is None]
+        if unmeasured:
+            warnings.append(f"Finished without measuring {found.metric}, so left out: {', '.join(unmeasured)}.")
+        if len({len(arm.seeds) for arm in found.arms}) > 1:
+            warnings.append(
+                "Arms have different numbers of seeds: " + ", ".join(f"{a.arm} {len(a.seeds)}" for a in found.arms)
+            )
+    lost = sum(float(trial.series("rollout/failed")[1].sum()) for trial in study.trials)
+    if lost:
+        warnings.append(f"{lost:.0f} training rollouts failed and were kept out of the updates; they count as cost.")
+    lost = sum(float(trial.series("eval/failed_rollouts")[1].sum()) for trial in study.trials)
+    if lost:
+        warnings.append(f"{lost:.0f} evaluation rollouts failed.")
+    skipped = {t.spec.id: t.last["train/skipped_updates"] for t in study.trials if t.last.get("train/skipped_updates")}
+    if skipped:
+        warnings.append(
+            "Updates skipped for losses or gradients that were not finite: "
+            + ", ".join(f"{name} ({count:.0f})" for name, count in skipped.items())
+        )
+    gaps = {
+        t.spec.id: float(values.max()) for t in trials if (values := t.series("train/act_train_logprob_gap")[1]).size
+    }
+    wide = {name: gap for name, gap in gaps.items() if gap > GAP_LIMIT}
+    if wide:
+        worst = max(wide, key=lambda name: wide[name])
+        warnings.append(
+            f"The log-probabilities recorded when acting and those recomputed for training differ by up to "
+            f"{wide[worst]:.2g} ({worst}; {len(wide)} of {len(gaps)} trials above {GAP_LIMIT:g}). Expected below "
+            "that in float32; a reduced precision explains more."
+        )
+    watchers = {t.spec.id: t.last["observers/errors"] for t in study.trials if t.last.get("observers/errors")}
+    if watchers:
+        warnings.append(
+            "Plugins that only watch raised errors (the log names them): "
+            + ", ".join(f"{name} ({count:.0f})" for name, count in watchers.items())
+        )
+    if len({run.plan.commit for run in study.runs}) > 1 or len({str(run.plan.fingerprint) for run in study.runs}) > 1:
+        warnings.append("These runs were made by different versions of the code or its plugins: see provenance.")
+    return warnings
+
+
+def _spending(study: Study) -> list[Spending]:
+    rows = []
+    starts = [trial for run in study.runs for trial in run.starts if trial.rows]
+    groups = [(arm, [t for t in study.confirmations if t.arm == arm]) for arm in study.arms]
+    groups += [(f"{arm}, tuning", [t for t in study.tuning if t.arm == arm]) for arm in study.arms]
+    groups.append(("shared start", starts))
+    for name, trials in groups:
+        trials = [trial for trial in trials if trial.rows]
+        if not trials:
+            continue
+        counters = {
+            counter: float(np.mean([trial.last[counter] for trial in trials if counter in trial.last]))
+            for counter in _COUNTERS
+            if any(counter in trial.last for trial in trials)
+        }
+        steps = float(np.mean([trial.step for trial in trials]))
+        rows.append(Spending(name=name, trials=len(trials), steps=steps, counters=counters))
+    return rows
+
+
+def _question(study: Study) -> str | None:
+    """The comment that opens the experiment file, where the file is still there."""
+    source = study.runs[0].plan.source
+    try:
+        first = Path(source).read_text(encoding="utf-8").lstrip().splitlines()[0] if source else ""
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+    return first.lstrip("# ").strip() or None if first.startswith("#") else None
+
+
+def _provenance(study: Study) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    for index, run in enumerate(study.runs):
+        suffix = f" ({run.directory.name})" if len(study.runs) > 1 else ""
+        facts[f"run{suffix}"] = run.directory.name
+        facts[f"experiment file{suffix}"] = run.plan.source or "not recorded"
+        facts[f"commit{suffix}"] = run.plan.commit or "not recorded"
+        facts[f"seeds{suffix}"] = ", ".join(str(seed) for seed in _seeds(run))
+        facts[f"plugins{suffix}"] = ", ".join(
+            f"{name} {' '.join(source.split()[:2])}" for name, source in run.plan.fingerprint.items()
+        )
+        if run.machine:
+            facts[f"machine{suffix}"] = "; ".join(f"{key} {value}" for key, value in run.machine.items())
+        elif index == 0:
+            facts["machine that wrote this report"] = describe_machine()
+    facts["resources per trial"] = ", ".join(
+        f"{value} {key}"
+        for key, value in (study.experiment.get("resources") or {}).items()
+        if key in ("cpus", "gpus", "workers") and value
+    )
+    return {key: value for key, value in facts.items() if value}
+
+
+def describe_machine() -> str:
+    """This machine and its packages, in one line."""
+    installed = []
+    for name in _PACKAGES:
+        try:
+            installed.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return (
+        f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.release()}, "
+        f"Python {sys.version.split()[0]}, {', '.join(installed)}"
+    )
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux: the standard library's word for it will do
+    return platform.processor() or platform.machine()
+
+
+def _sections(study: Study, registry: Registry | None) -> list[Section]:
+    """Ask every plugin for its part; one that raises is shown by its error, and the others go on."""
+    found = []
+    if registry is None:
+        return found
+    for info, section in registry.report_sections():
+        for run in study.runs:
+            title = section.title or section.name
+            title = f"{title} ({run.directory.name})" if len(study.runs) > 1 else title
+            try:
+                with blame(str(info), where=f"report section {section.name!r}"):
+                    html = section.render(run.directory)
+            except Exception as error:
+                text = "".join(traceback.format_exception_only(error)).strip()
+                found.append(Section(title=title, plugin=str(info), html=None, error=text))
+                continue
+            if html is not None:
+                found.append(Section(title=title, plugin=str(info), html=html))
+    return found

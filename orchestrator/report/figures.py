@@ -1,0 +1,397 @@
+"""The report's figures: matplotlib to SVG, colours told apart by the colour-blind, labels beside the lines.
+
+Inline figures take their colours from the page's style sheet, so that they follow light and dark; saved ones carry
+their own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from orchestrator import search
+from orchestrator.maths.statistics import bootstrap_interval, interquartile_mean
+from orchestrator.report.curves import Curve, by_arm
+from orchestrator.report.runs import COST, Study
+from orchestrator.report.text import count_text, metric_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from orchestrator.report.verdict import Verdict
+
+# Okabe and Ito's colours, the yellow left out: it vanishes on white. Dark pages get lighter ones from the style sheet.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a")
+INK, MUTED, LINE = "#1b2027", "#5d6875", "#dde2e8"
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+RESAMPLES = 2_000  # of the bands
+WIDE = 13.6  # inches of a figure over the page's whole width, so that its text is as large as the others'
+GRID = 41  # places at which a band is computed
+
+HEALTH = {  # what says whether training was sound, by metric
+    "rollout/reward/mean": "training reward",
+    "train/entropy": "token entropy (nats)",
+    "train/kl_reference": "KL to the reference (nats)",
+    "train/clip_fraction": "clipped share of tokens",
+    "train/grad_norm": "gradient norm",
+    "train/act_train_logprob_gap": "act/train log-probability gap",
+}
+_STYLE = {
+    "font.size": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "orchestrator",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawing:
+    """One figure: where it goes, what it shows."""
+
+    name: str  # file-name safe
+    title: str
+    caption: str
+    figure: Figure
+    wide: bool = False
+
+    def inline(self) -> str:
+        """The figure as an ``<svg>`` element for a page with this report's style sheet."""
+        svg = _svg(self.figure)
+        svg = svg[svg.index("<svg") :]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+        svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+        svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
+        svg = svg.replace("url(#", f"url(#{self.name}-").replace('href="#', f'href="#{self.name}-')
+        for index, colour in enumerate(PALETTE):
+            svg = svg.replace(colour, f"var(--arm-{index})")
+        svg = svg.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(LINE, "var(--line)")
+        svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+        return svg.replace("<svg", f'<svg role="img" aria-label="{self.title}"', 1)
+
+    def standalone(self) -> str:
+        """The figure as the text of an SVG file, on white."""
+        return _svg(self.figure, facecolor="white")
+
+
+def draw(study: Study, verdict: Verdict | None) -> list[Drawing]:
+    """Draw every figure the study has data for."""
+    with matplotlib.rc_context(_STYLE):
+        colours = {arm: index for index, arm in enumerate(study.arms)}
+        drawings: list[Drawing] = []
+        if verdict is not None:
+            drawings += _learning_curves(study, verdict, colours)
+            drawings += _seeds(verdict, colours)
+            drawings += _pass_at_k(study, verdict, colours)
+        drawings += _search(study, verdict, colours)
+        drawings += _health(study, colours)
+        return drawings
+
+
+def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
+    trials = [trial for trial in study.confirmations if trial.status != "failed"]
+    label = metric_label(verdict.metric)
+    drawings = []
+    for name, cost, axis, mark in (
+        ("curves-tokens", COST, "generated tokens", verdict.cost if verdict.cost_name != "steps" else None),
+        ("curves-steps", None, "training steps", verdict.cost if verdict.cost_name == "steps" else None),
+    ):
+        curves = [curve for trial in trials if (curve := trial.curve(verdict.metric, cost)) is not None]
+        if not curves or max(curve.reach for curve in curves) == 0:
+            continue
+        figure, axes = _one_panel()
+        ends = {}
+        for arm, found in by_arm(curves).items():
+            ends[arm] = _band(axes, found, colours[arm], verdict.confidence)
+        if mark:
+            axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+            axes.annotate(
+                f"compared at {count_text(mark)}",
+                (mark, 0.015),
+                xycoords=("data", "axes fraction"),
+                xytext=(-4, 0),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8.5,
+                color=MUTED,
+            )
+        axes.set_xlabel(axis)
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))
+        axes.margins(x=0.01)
+        _label_ends(axes, ends, colours)
+        drawings.append(
+            Drawing(
+                name=name,
+                title=f"{label} against {axis}",
+                caption=f"Interquartile mean over seeds with its {100 * verdict.confidence:.3g} % bootstrap band; "
+                "single seeds faint.",
+                figure=figure,
+            )
+        )
+    return drawings
+
+
+def _band(axes: Axes, curves: Sequence[Curve], colour: int, confidence: float) -> tuple[float, float]:
+    """Draw one arm; returns where its line ends."""
+    shade, dash = PALETTE[colour % len(PALETTE)], DASHES[(colour // len(PALETTE)) % len(DASHES)]
+    reach = min(curve.reach for curve in curves)
+    places = np.linspace(max(float(curve.costs[0]) for curve in curves), reach, GRID)
+    values = np.array([curve.at(places) for curve in curves])  # [seeds, places]
+    centre = interquartile_mean(values, axis=0)
+    if len(curves) > 1:
+        for curve in curves:
+            axes.plot(curve.costs, curve.values, color=shade, linewidth=0.8, alpha=0.35, zorder=2)
+        bands = [
+            bootstrap_interval([column], interquartile_mean, confidence=confidence, resamples=RESAMPLES)
+            for column in values.T
+        ]
+        low, high = np.array(bands).T
+        axes.fill_between(places, low, high, color=shade, alpha=0.14, linewidth=0, zorder=1)
+    axes.plot(places, centre, color=shade, linestyle=dash, zorder=3, solid_capstyle="round")
+    return float(places[-1]), float(centre[-1])
+
+
+def _seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
+    """Every seed at the common cost, with its arm's interquartile mean."""
+    arms = [arm for arm in verdict.arms if arm.values]
+    if not arms:
+        return []
+    figure = Figure(figsize=(6.4, max(2.2, 0.55 * len(arms) + 1.1)), layout="constrained")
+    axes = figure.subplots()
+    for row, arm in enumerate(arms):
+        shade = PALETTE[colours[arm.arm] % len(PALETTE)]
+        if arm.interval is not None:
+            axes.plot(arm.interval, [row, row], color=shade, linewidth=9, alpha=0.22, solid_capstyle="butt")
+        axes.plot(
+            arm.values, [row] * len(arm.values), linestyle="none", marker="o", markersize=6, color=shade, alpha=0.65
+        )
+        axes.plot([arm.iqm, arm.iqm], [row - 0.28, row + 0.28], color=shade, linewidth=2.4)
+    axes.set_yticks(range(len(arms)), [arm.arm for arm in arms])
+    for tick, arm in zip(axes.get_yticklabels(), arms, strict=True):
+        tick.set_color(PALETTE[colours[arm.arm] % len(PALETTE)])
+        tick.set_fontweight("bold")
+    axes.set_ylim(len(arms) - 0.45, -0.55)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"{metric_label(verdict.metric)} at {count_text(verdict.cost)} {verdict.cost_name}")
+    caption = (
+        f"One dot per seed; line: interquartile mean; bar: its {100 * verdict.confidence:.3g} % bootstrap interval."
+    )
+    return [Drawing(name="seeds", title="Seeds at the common cost", caption=caption, figure=figure)]
+
+
+def _pass_at_k(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
+    pattern = re.compile(r"eval/pass_at_(\d+)")
+    trials = [trial for trial in study.confirmations if trial.status in ("done", "stopped")]
+    found = {int(match[1]) for trial in trials for name in trial.last if (match := pattern.fullmatch(name))}
+    if len(found) < 2:
+        return []
+    cost = COST if verdict.cost_name != "steps" else None
+    figure, axes = _one_panel()
+    places, ends = sorted(found), {}
+    for arm in study.arms:
+        own = [trial for trial in trials if trial.arm == arm]
+        samples = [
+            [c.at(verdict.cost) for trial in own if (c := trial.curve(f"eval/pass_at_{k}", cost)) is not None]
+            for k in places
+        ]
+        if not own or not all(samples):
+            continue
+        shade = PALETTE[colours[arm] % len(PALETTE)]
+        centre = [float(interquartile_mean(sample)) for sample in samples]
+        if min(len(sample) for sample in samples) > 1:
+            bands = [
+                bootstrap_interval([s], interquartile_mean, confidence=verdict.confidence, resamples=RESAMPLES)
+                for s in samples
+            ]
+            low, high = np.array(bands).T
+            axes.fill_between(places, low, high, color=shade, alpha=0.14, linewidth=0)
+        axes.plot(places, centre, color=shade, marker=MARKERS[colours[arm] % len(MARKERS)], markersize=5)
+        ends[arm] = (float(places[-1]), centre[-1])
+    if not ends:
+        return []
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [str(k) for k in places])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("k (samples per task)")
+    axes.set_ylabel("pass@k on held-out tasks")
+    _label_ends(axes, ends, colours)
+    caption = (
+        f"Unbiased pass@k at the common cost, with its {100 * verdict.confidence:.3g} % bootstrap band over seeds."
+    )
+    return [Drawing(name="pass-at-k", title="pass@k", caption=caption, figure=figure)]
+
+
+def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -> list[Drawing]:
+    """One panel per arm and searched option: what each configuration reached."""
+    space = {path: spec for run in study.runs for path, spec in _space(run.plan.experiment).items()}
+    trials = [trial for trial in study.tuning if trial.status in ("done", "stopped")]
+    arms = [arm for arm in study.arms if any(trial.arm == arm for trial in trials)]
+    paths = [path for path in space if any(path in trial.spec.searched for trial in trials)]
+    metric = (study.experiment.get("tune") or {}).get("metric") or (verdict.metric if verdict else None)
+    if not arms or not paths or metric is None:
+        return []
+    columns = min(4, len(arms))
+    rows = -(-len(arms) // columns)
+    figure = Figure(figsize=(WIDE, 2.6 * rows * len(paths)), layout="constrained")
+    panels = figure.subplots(rows * len(paths), columns, squeeze=False, sharey=True)
+    for place, (path, arm) in enumerate((path, arm) for path in paths for arm in arms):
+        block, index = divmod(place, len(arms))
+        axes = panels[block * rows + index // columns][index % columns]
+        points = [
+            (trial.spec.searched[path], trial.last[metric], trial.status)
+            for trial in trials
+            if trial.arm == arm and path in trial.spec.searched and metric in trial.last
+        ]
+        chosen = {
+            _plain(trial.spec.searched[path])
+            for trial in study.confirmations
+            if trial.arm == arm and path in trial.spec.searched
+        }
+        _search_panel(axes, points, chosen, space[path], PALETTE[colours[arm] % len(PALETTE)])
+        axes.set_title(arm, color=PALETTE[colours[arm] % len(PALETTE)])
+        axes.set_xlabel(path)
+        if index % columns == 0:
+            axes.set_ylabel(metric_label(metric).removesuffix(" on held-out tasks"))
+    for axes in panels.flat:
+        axes.set_visible(axes.has_data())
+    caption = (
+        f"{metric_label(metric)} at the end of each tuning trial against the value tried. Hollow: stopped early. "
+        "Ringed: the value chosen for confirmation."
+    )
+    return [Drawing(name="search", title="Search space", caption=caption, figure=figure, wide=True)]
+
+
+def _search_panel(
+    axes: Axes, points: Sequence[tuple[Any, float, str]], chosen: set[Any], spec: Mapping[str, Any], shade: str
+) -> None:
+    kind = next(iter(spec), "choice")
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _, _ in points)
+    if kind in ("choice", "grid", "values") or not numeric:
+        names = list(dict.fromkeys([str(value) for value in next(iter(spec.values()), [])])) or sorted(
+            {str(value) for value, _, _ in points}
+        )
+        place: Callable[[Any], float] = lambda value: float(names.index(str(value)))  # noqa: E731
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    else:
+        place = float
+        low, high = (float(end) for end in spec[kind][:2])
+        if kind.startswith("log"):
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlim(low / 1.3, high * 1.3)
+        else:
+            axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    for value, measured, status in points:
+        axes.plot(
+            place(value),
+            measured,
+            marker="o",
+            markersize=5.5,
+            color=shade,
+            fillstyle="none" if status == "stopped" else "full",
+        )
+        if _plain(value) in chosen:
+            axes.plot(place(value), measured, marker="o", markersize=12, color=INK, fillstyle="none", linewidth=1.2)
+
+
+def _health(study: Study, colours: Mapping[str, int]) -> list[Drawing]:
+    trials = [trial for trial in study.confirmations if trial.rows]
+    shown = [metric for metric in HEALTH if any(trial.series(metric)[0].size > 1 for trial in trials)]
+    if not shown:
+        return []
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(WIDE, 2.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, metric in zip(panels, shown, strict=False):
+        for trial in trials:
+            steps, values = trial.series(metric)
+            if steps.size:
+                axes.plot(steps, values, color=PALETTE[colours[trial.arm] % len(PALETTE)], linewidth=0.9, alpha=0.65)
+        if metric == "train/act_train_logprob_gap":
+            axes.axhline(1e-4, color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+            if any((trial.series(metric)[1] > 0).any() for trial in trials):
+                axes.set_yscale("log")
+        axes.set_title(HEALTH[metric])
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for axes in list(figure.axes)[len(shown) :]:
+        axes.set_visible(False)
+    for axes in figure.axes[max(0, len(shown) - columns) : len(shown)]:
+        axes.set_xlabel("training steps")
+    caption = "One line per trial, in the colour of its arm. The act/train gap should stay below the dashed 1e-4."
+    return [Drawing(name="health", title="Training health", caption=caption, figure=figure, wide=True)]
+
+
+def _one_panel() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 3.7), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, int]) -> None:
+    """Write each arm's name beside the end of its line, pushed apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = 0.062 * (high - low)
+    order = sorted(ends, key=lambda arm: ends[arm][1])
+    heights: list[float] = []
+    for arm in order:
+        heights.append(max(ends[arm][1], heights[-1] + gap if heights else low))
+    overflow = max(0.0, (heights[-1] if heights else low) - high)
+    heights = [height - overflow for height in heights]
+    for index in range(len(heights) - 2, -1, -1):  # pushed down together, kept apart
+        heights[index] = min(heights[index], heights[index + 1] - gap) if overflow else heights[index]
+    for arm, height in zip(order, heights, strict=True):
+        axes.annotate(
+            arm,
+            (1.0, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=PALETTE[colours[arm] % len(PALETTE)],
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def _space(experiment: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found = search.flatten(experiment.get("search") or {})
+    return {path: spec for path, spec in found.items() if isinstance(spec, dict)}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | bool | None) else str(value)
+
+
+def _svg(figure: Figure, **options: Any) -> str:
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent="facecolor" not in options, **options)
+    return buffer.getvalue().replace("'DejaVu Sans'", "system-ui, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans'")

@@ -1,0 +1,165 @@
+"""The report as one HTML file that needs no network: style and figures inside, no script, nothing fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+
+from orchestrator.report import tables
+from orchestrator.report.content import Report
+from orchestrator.report.figures import PALETTE, Drawing
+from orchestrator.report.tables import Table
+from orchestrator.report.verdict import Outcome
+
+_CLASSES = {Outcome.BETTER.value: "better", Outcome.WORSE.value: "worse", Outcome.UNDECIDED.value: "open"}
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"
+
+
+def render(report: Report, drawings: Sequence[Drawing]) -> str:
+    """Write the whole page."""
+    style = files("orchestrator.report").joinpath("style.css").read_text(encoding="utf-8")
+    parts = [
+        _header(report),
+        _warnings(report),
+        _verdict(report),
+        _figures(report, drawings),
+        _costs(report),
+        _settings(report),
+        *_sections(report),
+        _failures(report),
+        _provenance(report),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(report.title)}: report</title>\n'
+        f"<style>\n{style}</style>\n</head>\n<body>\n<main>\n{''.join(parts)}</main>\n</body>\n</html>\n"
+    )
+
+
+def _header(report: Report) -> str:
+    headline = report.verdict.headline if report.verdict else report.unjudged
+    question = f'<p class="question">{escape(report.question)}</p>\n' if report.question else ""
+    chips = "".join(
+        f'<li style="color: var(--arm-{index % len(PALETTE)})">{escape(arm)}</li>'
+        for index, arm in enumerate(report.study.arms)
+    )
+    return (
+        f"<header>\n<h1>{escape(report.title)}</h1>\n{question}"
+        f'<p class="headline" id="verdict-sentence">{escape(headline)}</p>\n<ul class="arms">{chips}</ul>\n</header>\n'
+    )
+
+
+def _warnings(report: Report) -> str:
+    if not report.warnings:
+        return ""
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
+    return f'<aside class="warnings" id="warnings" aria-label="Warnings"><ul>{items}</ul></aside>\n'
+
+
+def _verdict(report: Report) -> str:
+    verdict = report.verdict
+    if verdict is None:
+        return ""
+    html = '<section id="verdict">\n<h2>Verdict</h2>\n' + _table(tables.arms_table(verdict), "arms-table", report)
+    if verdict.comparisons:
+        html += _table(tables.comparisons_table(verdict), "verdict-table", report)
+        reasons = list(tables.reasons(verdict))
+        if reasons:
+            html += '<ul class="note">' + "".join(f"<li>{escape(reason)}</li>" for reason in reasons) + "</ul>\n"
+    trials = _table(tables.trials_table(report), "trials-table", report)
+    return (
+        f'{html}<p class="note">{escape(tables.rule(verdict))}</p>\n'
+        f"<details><summary>Every trial</summary>\n{trials}</details>\n</section>\n"
+    )
+
+
+def _figures(report: Report, drawings: Sequence[Drawing]) -> str:
+    if not drawings:
+        return ""
+    html = '<section id="figures">\n<h2>Figures</h2>\n<div class="figures">\n'
+    for drawing in drawings:
+        wide = ' class="wide"' if drawing.wide else ""
+        html += (
+            f'<figure id="figure-{drawing.name}"{wide}>\n<h3>{escape(drawing.title)}</h3>\n{drawing.inline()}\n'
+            f"<figcaption>{escape(drawing.caption)}</figcaption>\n</figure>\n"
+        )
+    return html + "</div>\n</section>\n"
+
+
+def _costs(report: Report) -> str:
+    table = tables.spending_table(report)
+    if not table[1]:
+        return ""
+    return f'<section id="costs">\n<h2>Cost</h2>\n{_table(table, "cost-table", report)}</section>\n'
+
+
+def _settings(report: Report) -> str:
+    header, rows = tables.settings_table(report)
+    if len(report.study.arms) < 2:
+        return ""
+    body = _table((header, rows), "settings-table", report) if rows else "<p>All arms have the same settings.</p>\n"
+    return f'<section id="settings" class="settings">\n<h2>What the arms do differently</h2>\n{body}</section>\n'
+
+
+def _sections(report: Report) -> list[str]:
+    html = []
+    for section in report.sections:
+        body = section.html
+        if section.error is not None:
+            body = (
+                f'<p class="error">This section could not be made by plugin {escape(section.plugin)}.</p>\n'
+                f"<pre>{escape(section.error)}</pre>"
+            )
+        html.append(f'<section class="plugin">\n<h2>{escape(section.title)}</h2>\n{body}\n</section>\n')
+    return html
+
+
+def _failures(report: Report) -> str:
+    if not report.failures:
+        return ""
+    items = "".join(
+        f"<details><summary>{escape(trial.spec.id)}: {escape(last_line(trial.error))}</summary>\n"
+        f"<pre>{escape(trial.error or 'no error recorded')}</pre></details>\n"
+        for trial in report.failures
+    )
+    return f'<section id="failures">\n<h2>Failed trials</h2>\n{items}</section>\n'
+
+
+def _provenance(report: Report) -> str:
+    return f'<section id="provenance">\n<h2>Where this comes from</h2>\n{_facts(report.provenance)}</section>\n'
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items())
+    return f'<dl class="facts">{rows}</dl>\n'
+
+
+def _table(table: Table, name: str, report: Report) -> str:
+    header, rows = table
+    head = "".join(f"<th>{_with_interval(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(_cell(cell, report) for cell in row)}</tr>\n" for row in rows)
+    return f'<div class="scroll"><table id="{name}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+
+
+def _cell(cell: str, report: Report) -> str:
+    if cell in _CLASSES:
+        return f'<td class="{_CLASSES[cell]}">{escape(cell)}</td>'
+    if cell in report.study.arms:
+        index = report.study.arms.index(cell) % len(PALETTE)
+        return f'<td class="arm" style="color: var(--arm-{index})">{escape(cell)}</td>'
+    return f"<td>{_with_interval(cell)}</td>"
+
+
+def _with_interval(cell: str) -> str:
+    value, bracket, rest = cell.partition(" [")
+    return f'{escape(value)} <span class="interval">[{escape(rest)}</span>' if bracket and value else escape(cell)
+
+
+def last_line(error: str | None) -> str:
+    """What an error says, without its traceback: its last line that is not a note about plugins."""
+    lines = [line.strip() for line in (error or "no error recorded").strip().splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("raised by plugin ")]
+    return (said or lines)[-1]

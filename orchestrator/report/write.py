@@ -1,0 +1,79 @@
+"""Writes a report to disk: ``report.html``, ``report.md``, ``report.json`` and the figures as SVG files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.report import figures, html, markdown
+from orchestrator.report.content import Report, gather
+
+if TYPE_CHECKING:
+    from orchestrator.registry import Registry
+
+
+def write_report(directories: Sequence[Path], out: Path | None = None, registry: Registry | None = None) -> Report:
+    """Read runs, judge them and write what there is to say.
+
+    :param directories: run directories; several are laid side by side
+    :param out: directory to write to; None: the run's own, or ``report-merged`` in the first of several
+    :param registry: whose plugins contribute sections; None: no sections
+    :returns: the report, with ``out`` set
+    :raises ConfigError: a directory is no run, or ``report.baseline`` names no arm
+    """
+    directories = [Path(directory) for directory in directories]
+    report = gather(directories, registry)
+    out = Path(out) if out is not None else directories[0] / ("report-merged" if len(directories) > 1 else "")
+    report = dataclasses.replace(report, out=out)
+    drawings = figures.draw(report.study, report.verdict)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    for drawing in drawings:
+        _write(out / "figures" / f"{drawing.name}.svg", drawing.standalone())
+    _write(out / "report.html", html.render(report, drawings))
+    _write(out / "report.md", markdown.render(report, drawings))
+    _write(out / "report.json", json.dumps(to_json(report), indent=1, ensure_ascii=False, allow_nan=False))
+    return report
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report for machines; numbers that are not finite become null."""
+    return _plain(
+        {
+            "title": report.title,
+            "question": report.question,
+            "headline": report.verdict.headline if report.verdict else report.unjudged,
+            "final": report.verdict.final if report.verdict else False,
+            "verdict": dataclasses.asdict(report.verdict) if report.verdict else None,
+            "trials": report.counts,
+            "failures": [{"trial": t.spec.id, "error": t.error} for t in report.failures],
+            "warnings": report.warnings,
+            "spending": [dataclasses.asdict(row) for row in report.spending],
+            "differences": report.differences,
+            "provenance": report.provenance,
+            "directories": [str(directory) for directory in report.directories],
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    """Write aside and rename, so that a reader never sees half a report."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
