@@ -207,7 +207,7 @@ def test_adapters_start_as_the_base_model_and_alone_are_trained(folder):
     assert moved
     with torch.no_grad():
         for parameter in moved:
-            parameter.add_(parameter.grad)
+            parameter.add_(0.01 * parameter.grad)
     adapted.refresh()
     packed = adapted.pack([rollout])
     logprobs = adapted.columns(packed.inputs, frozenset({Column.LOGPROB}))[Column.LOGPROB]
