@@ -1,6 +1,6 @@
 """The public surface: everything a plugin may use. What is not here is private, whatever its name.
 
-Names that need torch are imported on first use, so that listing plugins stays quick.
+Names that need torch, or much else, are imported on first use, so that listing plugins stays quick.
 """
 
 from __future__ import annotations
@@ -90,9 +90,11 @@ if TYPE_CHECKING:
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.shapes import expect_shape, group_index
+    from orchestrator.plan import Plan
     from orchestrator.training.reduction import reduce_terms
 
 _LAZY = {
+    "Plan": "orchestrator.plan",
     "clipped_surrogate": "orchestrator.maths.losses",
     "clipped_value_loss": "orchestrator.maths.losses",
     "cross_entropy": "orchestrator.maths.losses",
@@ -151,6 +153,7 @@ __all__ = [
     "Observation",
     "OrchestratorError",
     "Packed",
+    "Plan",
     "PluginConfig",
     "Policy",
     "Prepares",

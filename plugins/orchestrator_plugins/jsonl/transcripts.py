@@ -1,0 +1,80 @@
+"""``rollouts.jsonl``: one line per group of a step, with what was said, how it was scored and why it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from orchestrator.api import Features, Rollout, RolloutGroup, Score, Trial
+
+NAME = "rollouts.jsonl"
+
+_last_step: dict[Path, int] = {}  # written by this process, by trial directory
+
+
+def append(trial: Trial, step: int, groups: Sequence[RolloutGroup]) -> None:
+    """Write the first ``tracking.transcripts`` groups of a step, and as many of the failed ones.
+
+    A trial resumed from a checkpoint plays the steps after it again: what an earlier process wrote of them goes.
+    """
+    wanted = int((trial.config.get("tracking") or {}).get("transcripts", 4))
+    path = trial.directory / NAME
+    if step <= _last_step.get(trial.directory, 0) or trial.directory not in _last_step:
+        rewind(path, before=step)
+    _last_step[trial.directory] = step
+    if not wanted:
+        return
+    scored = islice((group for group in groups if group.scores), wanted)
+    failed = islice((group for group in groups if not group.scores), wanted)
+    lines = [json.dumps(_group(step, group), ensure_ascii=False) for group in (*scored, *failed)]
+    if lines:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+
+
+def rewind(path: Path, *, before: int) -> None:
+    """Drop the lines of steps from ``before`` on, and a last line that a crash cut off."""
+    if not path.exists():
+        return
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    with path.open("rb") as old, aside.open("wb") as new:
+        for line in old:
+            if not line.endswith(b"\n") or json.loads(line)["step"] >= before:
+                break  # steps only grow
+            new.write(line)
+    aside.replace(path)
+
+
+def _group(step: int, group: RolloutGroup) -> dict[str, Any]:
+    scores: Sequence[Score | None] = group.scores or [None] * len(group.rollouts)
+    return {
+        "step": step,
+        "task": group.task.id,
+        "reference": group.task.reference,
+        "rollouts": [_rollout(r, s) for r, s in zip(group.rollouts, scores, strict=True)],
+    }
+
+
+def _rollout(rollout: Rollout, score: Score | None) -> dict[str, Any]:
+    return {
+        "index": rollout.index,
+        "seed": rollout.seed,
+        "stop": rollout.stop.value,
+        "error": rollout.error,
+        "score": score and score.value,
+        "parts": dict(score.parts) if score else {},
+        "metrics": dict(rollout.metrics),
+        "turns": [
+            {
+                "observation": None if isinstance(turn.observation, Features) else list(turn.observation),
+                "action": list(turn.action.tokens) if turn.action.text is None else turn.action.text,
+                "finish": turn.action.finish.value,
+                "reward": turn.reward,
+            }
+            for turn in rollout.turns
+        ],
+    }

@@ -1,0 +1,87 @@
+"""Starts the shipper beside the driver, and waits for it at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.api import OrchestratorError
+
+from .settings import SWEEP, describe_sweep
+
+if TYPE_CHECKING:
+    from orchestrator.api import Plan
+
+logger = logging.getLogger(__name__)
+
+LOG = "mlflow/shipper.log"
+_WAIT = 600.0  # seconds for the last rows and artefacts; the shipper itself gives up sooner on a dead server
+_ENVIRONMENT = {  # the user's own settings win
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "OMP_NUM_THREADS": "1",
+}
+
+_running: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def start(plan: Plan, directory: Path) -> None:
+    """Start the shipper of a run, unless tracking is off. It outlives a killed driver long enough to say so."""
+    directory = directory.resolve()
+    if describe_sweep(plan.name, plan.experiment, directory) and directory not in _running:
+        _running[directory] = _launch(directory, "watch", stdin=subprocess.PIPE)
+
+
+def finish(directory: Path) -> None:
+    """Tell the shipper that the sweep is over and wait until it has sent everything, or given up."""
+    process = _running.pop(directory.resolve(), None)
+    if process is None:
+        return
+    assert process.stdin is not None
+    try:
+        process.stdin.write(b"end\n")
+        process.stdin.close()
+    except BrokenPipeError:
+        logger.debug("the MLflow shipper of %s had ended before the sweep", directory)
+    try:
+        code = process.wait(_WAIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    if code:
+        logger.warning(
+            "MLflow did not get everything of %s (see %s); nothing is lost. Send the rest with: "
+            "orchestrator mlflow-sync %s",
+            directory,
+            directory / LOG,
+            directory,
+        )
+
+
+def sync(directory: Path) -> None:
+    """Send what is missing of a run that ended.
+
+    :raises OrchestratorError: the run was never tracked, or the server refuses or cannot be reached
+    """
+    if not (directory / SWEEP).exists():
+        raise OrchestratorError(f"{directory} holds no {SWEEP}: it is no run, or ran with tracking.enabled: false")
+    if _launch(directory.resolve(), "sync", stdin=subprocess.DEVNULL).wait():
+        raise OrchestratorError(f"MLflow did not get everything of {directory}; see {directory / LOG}")
+
+
+def _launch(directory: Path, mode: str, *, stdin: int) -> subprocess.Popen[bytes]:
+    with (directory / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrator_plugins.mlflow.shipper", mode, str(directory)],
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            env=_ENVIRONMENT | dict(os.environ),
+            start_new_session=True,  # an interrupt is for the driver; the shipper hears of it through its pipe
+        )

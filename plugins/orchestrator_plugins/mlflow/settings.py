@@ -1,0 +1,98 @@
+"""What is tracked where: read from the experiment by the driver, written down for the shipper."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator.api import Problem, Trial
+
+SWEEP = "mlflow/sweep.json"  # in the run's directory
+TRIAL = "tracking.json"  # in a trial's directory
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+
+
+def problems(tracking: Mapping[str, Any]) -> list[Problem]:
+    """Judge ``tracking.uri``."""
+    uri = tracking.get("uri")
+    if uri is None or not tracking.get("enabled", True):
+        return []
+    scheme = urlsplit(str(uri)).scheme.partition("+")[0]
+    if scheme in _SCHEMES or uri == "databricks":
+        return []
+    return [
+        Problem(
+            "tracking.uri",
+            f"{uri!r} is no MLflow store or server; expected something like http://127.0.0.1:5000 or "
+            f"sqlite:////absolute/path/mlflow.db (schemes: {', '.join(_SCHEMES)})",
+        )
+    ]
+
+
+def describe_sweep(name: str, experiment: Mapping[str, Any], directory: Path) -> bool:
+    """Write down how a run is tracked; False when it is not.
+
+    Without ``tracking.uri`` metrics go to a sqlite file in the folder that holds the runs, artefacts beside it.
+    """
+    tracking = experiment.get("tracking") or {}
+    if not tracking.get("enabled", True):
+        return False
+    runs = directory.resolve().parent
+    write_json(
+        directory / SWEEP,
+        {
+            "uri": tracking.get("uri") or f"sqlite:///{runs / 'mlflow.db'}",
+            "artifacts": None if tracking.get("uri") else (runs / "mlflow-artifacts").as_uri(),
+            "experiment": tracking.get("experiment") or name,
+            "name": directory.resolve().name,
+            "params": flatten(experiment),
+        },
+    )
+    return True
+
+
+def describe_trial(trial: Trial) -> None:
+    """Write down, beside its metrics, what a trial is."""
+    tracking = trial.config.get("tracking") or {}
+    if tracking.get("enabled", True):
+        phase = "start" if trial.directory.parent.name == "start" else "tune" if trial.id.startswith("tune-") else None
+        write_json(
+            trial.directory / TRIAL,
+            {
+                "id": trial.id,
+                "tags": {"arm": trial.arm, "seed": str(trial.seed), "phase": phase or "confirm"},
+                "params": flatten(trial.config),
+            },
+        )
+
+
+def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Bring nested settings to dotted names with text values; what was left at null is left out."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        name = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping) and value:
+            found |= flatten(value, name)
+        elif value is not None and value not in ({}, [], ()):
+            found[name] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write aside and rename into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(value), encoding="utf-8")
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read what ``write_json`` wrote; None where there is nothing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
