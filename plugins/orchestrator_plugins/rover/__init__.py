@@ -1,0 +1,33 @@
+"""ROVER: random policy valuation for diverse reasoning (arXiv:2509.24981)."""
+
+from orchestrator.api import Component, Recipe, hookimpl
+
+from .config import RoverConfig
+
+PAPER = "arXiv:2509.24981"
+
+
+@hookimpl
+def provide_objectives() -> list[Component]:
+    return [
+        Component(
+            name="rover",
+            config=RoverConfig,
+            build=_objective,
+            summary="regresses log-ratios on the advantage plus a bootstrap that keeps the next step random",
+            paper=PAPER,
+        )
+    ]
+
+
+@hookimpl
+def provide_recipes() -> list[Recipe]:
+    from .recipes import RECIPES
+
+    return list(RECIPES)
+
+
+def _objective(config: RoverConfig):
+    from .objective import Rover
+
+    return Rover(config)
