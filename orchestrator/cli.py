@@ -280,6 +280,8 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
     err.print(f"run directory: {directory}", highlight=False, soft_wrap=True)
     watcher = TrialTable(plan, err if as_json or not is_terminal() else out)
     began = time.monotonic()
+    for info, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
+        err.print(f"plugin {info} failed at the start of the sweep: {error}", highlight=False, soft_wrap=True)
     with _resumable(directory), watcher.shown():
         results = _results(plan, directory, registry, local, watcher)
     _report([directory], registry, as_json=as_json)

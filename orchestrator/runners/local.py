@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def run(plan: Plan, directory: Path, registry: Registry, progress: Progress | None = None) -> list[TrialResult]:
     """Play every trial that has not ended yet; called again on the same directory, it resumes.
 
+    The caller announces the sweep to observers (``on_sweep_start``, ``on_sweep_end``).
+
     :param directory: the run's directory
     """
-    for info, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
-        raise RuntimeError(f"plugin {info} could not start the sweep") from error
     progress = progress or Silent()
     results = []
     for spec in plan.trials:
