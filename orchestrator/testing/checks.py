@@ -131,26 +131,17 @@ def _option_problems(component: Component, options: Mapping[str, Any]) -> list[s
 
 
 def _check_objective(build: Callable[[], Any], **_: Any) -> list[str]:
-    problems, served = [], 0
-    for demonstrations in (False, True):
-        batch = make_batch(needs=build().needs, dtype=torch.float64, demonstrations=demonstrations)
-        try:
-            problems += _objective_problems(build, batch)
-            served += 1
-        except ValueError as error:  # an objective may insist on demonstrations, or refuse them
-            if "demonstration" not in str(error):
-                raise
-            refusal = error
-    if not served:
-        problems.append(f"it refuses batches with and without demonstrations: {refusal}")
-    return list(dict.fromkeys(problems))
+    needs = build().needs
+    batches, refusals = _accepted(
+        lambda batch: build().terms(batch, make_outputs(batch).columns(batch, _current(needs))), needs
+    )
+    return list(dict.fromkeys([*refusals, *(p for batch in batches for p in _objective_problems(build, batch))]))
 
 
 def _objective_problems(build: Callable[[], Any], batch: Batch) -> list[str]:
     objective, outputs = build(), make_outputs(batch)
-    wanted = frozenset(need.column for need in objective.needs if need.weights == Weights.CURRENT) | {Column.LOGPROB}
     before = _copied(batch)
-    problems = _terms_problems(objective.terms(batch, outputs.columns(batch, wanted)), batch)
+    problems = _terms_problems(objective.terms(batch, outputs.columns(batch, _current(objective.needs))))
     if problems:
         return problems
     problems += [f"terms() changes the batch's {name} in place" for name in _changed(batch, before)]
@@ -187,7 +178,11 @@ def _objective_problems(build: Callable[[], Any], batch: Batch) -> list[str]:
     return problems
 
 
-def _terms_problems(terms: Any, batch: Batch) -> list[str]:
+def _current(needs: frozenset[Need]) -> frozenset[Column]:
+    return frozenset({Column.LOGPROB, *(need.column for need in needs if need.weights == Weights.CURRENT)})
+
+
+def _terms_problems(terms: Any) -> list[str]:
     if not isinstance(terms, Terms):
         return [f"terms() returned a {type(terms).__name__}; expected Terms(loss=(LossTerm(...), ...))"]
     problems = []
@@ -239,23 +234,12 @@ def _shifted(batch: Batch, shift: float) -> Batch:
 
 
 def _check_advantage(build: Callable[[], Any], **_: Any) -> list[str]:
-    problems, served = [], 0
-    for demonstrations in (False, True):
-        batch = make_batch(needs=build().needs, dtype=torch.float64, demonstrations=demonstrations)
-        batch = replace(batch, advantages=None, returns=None)
-        try:
-            problems += _advantage_problems(build, batch)
-            served += 1
-        except ValueError as error:
-            if "demonstration" not in str(error):
-                raise
-            refusal = error
-    if not served:
-        problems.append(f"it refuses batches with and without demonstrations: {refusal}")
-    return list(dict.fromkeys(problems))
+    batches, refusals = _accepted(lambda batch: build().estimate(batch), build().needs)
+    return list(dict.fromkeys([*refusals, *(p for batch in batches for p in _advantage_problems(build, batch))]))
 
 
 def _advantage_problems(build: Callable[[], Any], batch: Batch) -> list[str]:
+    batch = replace(batch, advantages=None, returns=None)
     before = _copied(batch)
     credit = build().estimate(batch)
     if not isinstance(credit, Credit):
@@ -563,6 +547,21 @@ def _packing_problems(policy: Any, groups: Sequence[RolloutGroup]) -> list[str]:
 
 
 # --- shared -----------------------------------------------------------------------------------------------
+
+
+def _accepted(attempt: Callable[[Batch], Any], needs: frozenset[Need]) -> tuple[list[Batch], list[str]]:
+    """Batches to check on, with and without demonstrations: a method may insist on them, or refuse them."""
+    batches, refusals = [], []
+    for demonstrations in (False, True):
+        batch = make_batch(needs=needs, dtype=torch.float64, demonstrations=demonstrations)
+        try:
+            attempt(batch)
+            batches.append(batch)
+        except ValueError as error:
+            if "demonstration" not in str(error):
+                raise
+            refusals.append(f"it refuses batches {'with' if demonstrations else 'without'} demonstrations: {error}")
+    return batches, [] if batches else refusals
 
 
 def _metric_problems(metrics: Mapping[str, Any]) -> list[str]:
