@@ -54,7 +54,7 @@ def _show_options(resolved: Mapping[str, Mapping[str, Any]], console: Console) -
     console.print(Text("options of every arm" if len(flat) > 1 else "options", style="bold"))
     first = next(iter(flat.values()))
     for path in shared:
-        if first[path] is not None and first[path] != []:
+        if first.get(path) not in (None, []):
             console.print(Text(f"  {path} = {_word(first[path])}"), soft_wrap=True)
     if len(flat) == 1:
         return
