@@ -200,14 +200,14 @@ def probability_of_improvement(
 ) -> tuple[float, Interval | None]:
     """Probability that a treated run beats a control run, ties counting half, with a stratified bootstrap interval.
 
-    :returns: probability and interval, None where both samples have one value
+    :returns: probability and interval; None where all pairs agree, since resampling them then shows no spread
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.3; the Mann-Whitney statistic over n m.
     """
     a, b = np.asarray(treatment, dtype=float), np.asarray(control, dtype=float)
     if not a.size or not b.size:
         raise ValueError(f"samples of {a.size} and {b.size} values; expected at least one in each")
     wins = (a[:, None] > b[None, :]) + 0.5 * (a[:, None] == b[None, :])  # [n, m]
-    if wins.size == 1:
+    if np.ptp(wins) == 0:
         return float(wins.mean()), None
     generator = np.random.default_rng(seed)
     times_a = generator.multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples)  # how often each was drawn

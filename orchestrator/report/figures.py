@@ -294,9 +294,9 @@ def _search_panel(
     kind = next(iter(spec), "choice")
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _, _ in points)
     if kind in ("choice", "grid", "values") or not numeric:
-        names = list(dict.fromkeys([str(value) for value in next(iter(spec.values()), [])])) or sorted(
-            {str(value) for value, _, _ in points}
-        )
+        offered = next(iter(spec.values()), [])
+        tried = (value for value, _, _ in points)
+        names = list(dict.fromkeys(str(value) for value in (*(offered if isinstance(offered, list) else ()), *tried)))
         place: Callable[[Any], float] = lambda value: float(names.index(str(value)))  # noqa: E731
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)

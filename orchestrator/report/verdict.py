@@ -246,7 +246,10 @@ def _decide(
             hint = "; the seeds show no spread at all, so only more seeds can decide"
         return Outcome.UNDECIDED, f"a difference of this size is what chance gives (p = {p_text(p_adjusted)}){hint}"
     if not iqm_interval.excludes(0.0) or iqm_difference * test.difference <= 0:
-        return Outcome.UNDECIDED, "means and interquartile means disagree: a few seeds carry the difference"
+        return Outcome.UNDECIDED, (
+            f"the means differ (p = {p_text(p_adjusted)}), but the interval of the difference of interquartile means "
+            f"{interval_text(iqm_interval)} does not clear zero: a few seeds may carry it"
+        )
     return (Outcome.BETTER if sign * test.difference > 0 else Outcome.WORSE), ""
 
 
