@@ -100,7 +100,7 @@ class Training:
         evaluated = self.step if resumed or evaluation.first else -1
         while self.step < schedule.steps and not self._spent():
             self.step += 1
-            metrics |= self._one_step()
+            metrics |= self.one_step()
             if self.step % schedule.steps_per_round == 0:
                 self._begin_round(first=False)
             if evaluation.every and self.step % evaluation.every == 0:
@@ -122,7 +122,8 @@ class Training:
 
     # --- a step -------------------------------------------------------------------------------------------
 
-    def _one_step(self) -> dict[str, float]:
+    def one_step(self) -> dict[str, float]:
+        """Sample, score and update once; returns the metrics of the step, also in the ledger."""
         torch.manual_seed(derive_seed(self.trial.seed, "step", self.step))
         began = time.perf_counter()
         groups = self._sample()

@@ -121,14 +121,14 @@ class Killed(BaseException):
 def test_a_trial_that_dies_continues_as_if_it_had_not(registry, unbroken, tmp_path, monkeypatch, step):
     from orchestrator.training import loop
 
-    take_a_step = loop.Training._one_step
+    take_a_step = loop.Training.one_step
 
     def die(self):
         if self.step == step:
             raise Killed
         return take_a_step(self)
 
-    monkeypatch.setattr(loop.Training, "_one_step", die)
+    monkeypatch.setattr(loop.Training, "one_step", die)
     with pytest.raises(Killed):
         run(make(registry), tmp_path, registry)
     monkeypatch.undo()
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_stops_no_training(registry, unbroken, tmp_path, mo
 
 
 @pytest.mark.parametrize("recipe", ["grpo", "rloo"])
-def test_every_arm_stops_within_one_step_of_the_budget(registry, tmp_path, recipe):
+def test_every_arm_stops_withinone_step_of_the_budget(registry, tmp_path, recipe):
     plan = make(registry, f"arms.grpo.recipe={recipe}", "schedule.steps=100", "budget.generated_tokens=400")
 
     result = run(plan, tmp_path, registry)
