@@ -7,14 +7,16 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.component import Component, Role
+from orchestrator.component import Component, PluginConfig, Role, Use
 from orchestrator.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.markers import ENTRY_POINT_GROUP
 from orchestrator.plugin_manager import PluginManager
 from orchestrator.registry import Registry
+from orchestrator.types import Split
 
 
 def check_installed(name: str | None) -> Iterator[tuple[str, str | None]]:
@@ -78,22 +80,49 @@ def _check(manager: PluginManager, names: list[str]) -> Iterator[tuple[str, str 
 
 
 def _check_component(registry: Registry, role: Role, name: str) -> tuple[str, str | None]:
-    """Build a component with its default options and let the role's own check look at it."""
+    """Build a component with its default options and hold it to the contract of its role."""
     from orchestrator.testing import check_component
 
     line = f"{role} {name}"
     component = registry.describe(role, name)
     assert isinstance(component, Component)
-    for option, field in component.config.model_fields.items():
-        if not field.description:
-            return line, f"option {option} has no description"
     try:
-        component.config()
-    except ValidationError:
-        return f"{line} (options needed, so it was not built)", None
+        config = component.config()
+    except ValidationError as error:
+        needed = sorted({str(detail["loc"][0]) for detail in error.errors() if detail["type"] == "missing"})
+        if needed:
+            return f"{line}: not built, it needs the options {', '.join(needed)}", None
+        return line, f"its own defaults are refused: {error}"
     try:
-        check_component(role, name, registry=registry)
+        built = registry.build(role, name)
+        if role is Role.ENVIRONMENT and all(next(iter(built.tasks(split)), None) is None for split in Split):
+            return f"{line}: built; it gives no tasks, so it is for a procedure of its own", None
+        # options that name other components are bound by the registry alone
+        check_component(built if _is_nested(config) else component, environment=_home(registry, role, name))
+    except ModuleNotFoundError as error:
+        return f"{line}: not built, the optional package {error.name} is not installed", None
     except Exception as error:  # a checker reports whatever a plugin does
         notes = "; ".join(getattr(error, "__notes__", ()))
         return line, f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
     return line, None
+
+
+def _is_nested(config: PluginConfig) -> bool:
+    values = [getattr(config, name) for name in type(config).model_fields]
+    return any(
+        isinstance(item, Use) for value in values for item in (value if isinstance(value, list | tuple) else (value,))
+    )
+
+
+def _home(registry: Registry, role: Role, name: str) -> Any:
+    """An environment of the same plugin for its policies and samplers; None: the check brings its own."""
+    if role not in (Role.POLICY, Role.SAMPLER):
+        return None
+    plugin, component = registry.plugin_of(role, name), registry.describe(role, name)
+    assert isinstance(component, Component)
+    for other in registry.names("environment"):
+        if registry.plugin_of("environment", other) == plugin:
+            environment = registry.build("environment", other)
+            if component.speaks in (None, environment.speaks):
+                return environment
+    return None
