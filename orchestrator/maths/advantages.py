@@ -44,7 +44,7 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
     :param group: [B] int64, siblings share a value
     :returns: [B]; exactly 0 in a group whose rewards are equal; the reward itself in a group of one
     :raises ValueError: when shapes differ
-    Source: Ahmadian et al. 2024 (arXiv:2402.14740), sec. 2.2.
+    Source: Ahmadian et al. 2024 (arXiv:2402.14740), REINFORCE leave-one-out.
     """
     centered = group_centered(rewards, group)
     index, count = group_index(group)

@@ -32,6 +32,8 @@ def make_batch(
 ) -> Batch:
     """Make up a batch of whole groups with everything an estimator or objective may read.
 
+    Its ``inputs`` are those of language policies and of feature policies at once, but for the features.
+
     :param sizes: rows of each group
     :param rewards: one per row; None: each row's mean chance of beating its siblings, as in ``against``
     :param lengths: trained tokens of each row, at least 1; None: from 2 to 6 at random
@@ -66,6 +68,8 @@ def make_batch(
         inputs={
             "tokens": tokens,
             "attention_mask": torch.ones_like(mask),
+            "actions": tokens,
+            "legal": torch.ones(*mask.shape, VOCABULARY, dtype=torch.bool),
             "temperature": torch.ones(rows, dtype=dtype),
         },
         mask=mask,

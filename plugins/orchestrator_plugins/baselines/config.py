@@ -13,7 +13,7 @@ class GroupConfig(PluginConfig):
     """Options of the group sampler."""
 
     count: int = Field(
-        8, ge=1, description="rollouts per task; paper: G, 64 in DeepSeekMath sec. 4.2, 8 in Dr. GRPO sec. 3.3"
+        8, ge=1, description="rollouts per task; paper: G, 64 in DeepSeekMath sec. 4.2, 16 in DAPO sec. 4.1"
     )
 
 
