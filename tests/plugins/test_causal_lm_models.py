@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from orchestrator_plugins.causal_lm.config import CausalLMConfig, plan_problems
+from orchestrator_plugins.causal_lm.module import plain_weights
 from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
 from orchestrator_plugins.causal_lm.rendering import PlainRendering, Renderer, rendering_of
 from orchestrator_plugins.causal_lm.tokenizer import CharacterTokenizer
@@ -340,3 +342,30 @@ def test_gradient_checkpointing_changes_no_number(folder):
         gradients.append([p.grad for p in policy.module.parameters()])
 
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_vllm_without_the_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+
+    with pytest.raises(
+        ImportError, match=r"policy\.engine: engine vllm needs the package vllm.*rl-orchestrator\[vllm\]"
+    ):
+        CausalLMPolicy(CausalLMConfig(engine="vllm"))
+
+
+def test_weights_for_another_engine_have_adapters_merged_in(folder):
+    policy = policy_at(folder, lora={"rank": 2, "targets": ["q_proj", "down_proj"]})
+    with torch.no_grad():
+        for parameter in policy.module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+
+    weights = dict(plain_weights(policy.module.transformer))
+
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    assert weights.keys() == dict(plain.named_parameters()).keys()
+    plain.load_state_dict(weights, strict=False)
+    ids = torch.arange(9)[None]
+    with torch.no_grad():
+        expected = policy.module.lm(input_ids=ids).logits
+        torch.testing.assert_close(plain(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -114,6 +114,20 @@ def _spell_fully(
 def backbone_of(transformer: nn.Module) -> nn.Module:
     """The part of a transformers model below its vocabulary head."""
     return transformer.base_model
+
+
+def plain_weights(transformer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every weight under the name transformers gives it, adapters merged in; tied ones once."""
+    owners = dict(transformer.named_modules())
+    with torch.no_grad():
+        for name, parameter in transformer.named_parameters():
+            if ".lora_" in name:
+                continue
+            owner = owners[name.rpartition(".")[0].removesuffix(".base_layer")]
+            if name.endswith(".base_layer.weight"):
+                for adapter in owner.active_adapters:
+                    parameter = parameter + owner.get_delta_weight(adapter)
+            yield name.replace(".base_layer.", "."), parameter
 
 
 def logits_of(transformer: nn.Module, states: Tensor) -> Tensor:

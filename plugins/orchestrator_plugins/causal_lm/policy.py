@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from .engine import TransformersEngine
 from .generation import Request
 from .lean import lean_for
 from .loading import load
-from .module import CausalLMModule, check_head
+from .module import CausalLMModule, check_head, plain_weights
 from .packing import lay_out, pack_rollouts
 
 
@@ -118,9 +117,11 @@ class CausalLMPolicy:
         preset, which has no path, the model with adapters merged in.
         """
         lm = self._loaded.lm
+        whole = {"max_shard_size": "1TB"}  # one file: checkpoints write theirs over it
         if self._config.model.lora and self._config.model.preset:
-            lm = copy.deepcopy(lm).merge_and_unload()
-        lm.save_pretrained(directory, max_shard_size="1TB")  # one file: checkpoints write theirs over it
+            lm = self.module.transformer
+            whole["state_dict"] = dict(plain_weights(lm))
+        lm.save_pretrained(directory, **whole)
         (self._loaded.tokenizer.save if self._config.model.preset else self._loaded.tokenizer.save_pretrained)(
             directory
         )
@@ -129,7 +130,7 @@ class CausalLMPolicy:
         if self._config.engine == "vllm":
             from .vllm_engine import VllmEngine
 
-            return VllmEngine(self)
+            return VllmEngine(self, self._config.vllm)
         return TransformersEngine(
             self.module,
             lean,
