@@ -7,16 +7,10 @@ numbers (generated tokens) that trials meet unevenly, rungs are made as they are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from statistics import median
-from typing import Any, NamedTuple, Protocol
+from statistics import fmean, median
+from typing import NamedTuple, Protocol
 
-import numpy as np
-from pydantic import Field, ValidationError
-
-from orchestrator.component import PluginConfig
-from orchestrator.errors import Problem, did_you_mean
-from orchestrator.registry import option_problems
+from orchestrator.experiment import AshaScheduler, MedianScheduler
 
 
 class Verdict(NamedTuple):
@@ -37,25 +31,6 @@ class Scheduler(Protocol):
         """
 
 
-class AshaConfig(PluginConfig):
-    """Options of asynchronous successive halving (arXiv:1810.05934)."""
-
-    grace: float | None = Field(
-        None,
-        gt=0,
-        description="cost of the lowest rung, in generated tokens (paper: r); null: nine tenths of what the first "
-        "trial had spent at its first evaluation after training began",
-    )
-    factor: float = Field(4.0, gt=1, description="the best 1/factor of a rung go on (paper: eta, sec. 3.2)")
-
-
-class MedianConfig(PluginConfig):
-    """Options of the median stopping rule (Golovin et al. 2017, Google Vizier, sec. 3.2.2)."""
-
-    grace: float = Field(0.0, ge=0, description="cost before which nothing is stopped, in generated tokens")
-    minimum: int = Field(3, ge=1, description="other trials that must have come as far before one is stopped")
-
-
 class Asha:
     """Asynchronous successive halving, stopping form.
 
@@ -64,7 +39,7 @@ class Asha:
     Source: Li et al. 2018 (arXiv:1810.05934), algorithm 2; stopping in place of promotion as in Ray Tune's ASHA.
     """
 
-    def __init__(self, config: AshaConfig):
+    def __init__(self, config: AshaScheduler):
         self.config = config
         self.grace = config.grace
         self.rungs: dict[float, dict[str, float]] = {}  # cost of the rung to value by trial
@@ -96,7 +71,7 @@ class Median:
     cost. A trial's running mean at a cost is the mean of what it reported up to that cost.
     """
 
-    def __init__(self, config: MedianConfig):
+    def __init__(self, config: MedianScheduler):
         self.config = config
         self._reports: dict[str, list[tuple[float, float]]] = {}  # (cost, value) by trial
 
@@ -107,7 +82,7 @@ class Median:
         if cost < self.config.grace or cost <= 0:
             return Verdict(stop=False)
         means = [
-            float(np.mean([v for c, v in reports if c <= cost]))
+            fmean(v for c, v in reports if c <= cost)
             for other, reports in self._reports.items()
             if other != trial and reports[-1][0] >= cost and reports[0][0] <= cost
         ]
@@ -117,50 +92,14 @@ class Median:
         return Verdict(stop=best < median(means))
 
 
-_CONFIGS: dict[str, type[PluginConfig]] = {"asha": AshaConfig, "median": MedianConfig}
-
-
-def make(spec: str | Mapping[str, Any]) -> Scheduler | None:
-    """Make a fresh scheduler from ``tune.scheduler``; None for ``none``.
-
-    :raises ValueError: the specification has problems; :func:`problems` words them for users
-    """
-    if isinstance(spec, str):
-        spec = {"use": spec}
-    if spec["use"] == "none":
-        return None
-    options = {key: value for key, value in spec.items() if key != "use"}
-    if spec["use"] == "asha":
-        return Asha(AshaConfig.model_validate(options))
-    if spec["use"] == "median":
-        return Median(MedianConfig.model_validate(options))
-    raise ValueError(f"no scheduler {spec['use']!r}; expected none, {', '.join(_CONFIGS)}")
-
-
-def problems(spec: str | Mapping[str, Any], path: str = "tune.scheduler") -> list[Problem]:
-    """Judge ``tune.scheduler``."""
-    use = spec if isinstance(spec, str) else spec.get("use")
-    if use == "none":
-        return []
-    if use == "pbt":
-        return [
-            Problem(
-                f"{path}.use",
-                "population based training exchanges weights between trials and is not offered: a trial's record "
-                "would mix several configurations, which the verdict cannot compare. Use asha or median",
-            )
-        ]
-    if use not in _CONFIGS:
-        known = ["none", *_CONFIGS]
-        return [
-            Problem(f"{path}.use", f"no scheduler {use!r}{did_you_mean(str(use), known)} Known: {', '.join(known)}.")
-        ]
-    options = {} if isinstance(spec, str) else {key: value for key, value in spec.items() if key != "use"}
-    try:
-        _CONFIGS[use].model_validate(options)
-    except ValidationError as error:
-        return option_problems(error, _CONFIGS[use], path)
-    return []
+def make(spec: AshaScheduler | MedianScheduler | str) -> Scheduler | None:
+    """Make a fresh scheduler as ``tune.scheduler`` asks for; None for ``none``."""
+    match spec:
+        case AshaScheduler():
+            return Asha(spec)
+        case MedianScheduler():
+            return Median(spec)
+    return None
 
 
 def _quantile(values: list[float], share: float) -> float:

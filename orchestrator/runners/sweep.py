@@ -225,8 +225,7 @@ class Sweep:
             return None
         population = self._population(spec)
         if population not in self._schedulers:
-            use = self._tune.scheduler
-            self._schedulers[population] = schedulers.make(use if isinstance(use, str) else use.model_dump())
+            self._schedulers[population] = schedulers.make(self._tune.scheduler)
         return self._schedulers[population]
 
     def _tried(self, arm: str) -> list[searchers.Tried]:

@@ -13,20 +13,19 @@ import ladder
 import pytest
 
 from orchestrator.runners.journal import read
+from orchestrator.runners.results import read_result
+from orchestrator.types import TrialResult
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-QUALITIES = (0.5, 0.1, 0.7, 0.3, 0.9, 0.2, 0.6, 0.8)
-SWEEP = {
-    "tune": {"scheduler": {"use": "asha", "factor": 2.0}, "metric": "eval/reward/mean"},
-    "resources": {"concurrent": 1},
-}
-
-
-def _plan():
-    trials = {f"t{index}": {"quality": quality, "seconds": 0.01} for index, quality in enumerate(QUALITIES)}
-    return ladder.plan(trials, SWEEP)
+SWEEP = ladder.experiment(
+    {"bonus": 1.0, "seconds": 0.005},
+    arms={"plain": {}},
+    search={"optimizer.lr": {"loguniform": [1e-4, 1.0]}},
+    tune={"samples": 8, "scheduler": {"use": "asha", "factor": 2.0}, "metric": "eval/reward/mean"},
+    resources={"concurrent": 1},
+)
 
 
 def _rungs(run: Path) -> list[tuple[float, str, int, float, str]]:
@@ -47,25 +46,36 @@ def _kill_after(driver, run: Path, reports: int, delay: float) -> None:
 
 def test_three_kills_of_the_driver_leave_the_results_and_rungs_of_an_unbroken_run(tmp_path):
     environment = ladder.install(tmp_path / "plugins")
-    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    expected = ladder.finish(ladder.start_driver(_plan(), unbroken, environment))
+    file = tmp_path / "ladder.yaml"
+    file.write_text(json.dumps(SWEEP))
+    whole = ladder.start_command("run", file, "--runs", tmp_path / "whole", environment=environment)
+    unbroken = ladder.run_directory(tmp_path / "whole", whole)
+    _, err = whole.communicate(timeout=240)
+    assert whole.returncode == 0, err[-4000:]
     reports = len(read(unbroken).reports)
     moments = random.Random(os.environ.get("KILL_SEED", "3"))
 
-    finished_before: set[str] = set()
+    driver = ladder.start_command("run", file, "--runs", tmp_path / "cut", environment=environment)
+    broken = ladder.run_directory(tmp_path / "cut", driver)
+    ended: set[str] = set()
     for third in range(3):
-        driver = ladder.start_driver(_plan(), broken, environment)
-        after = max(1, round(reports * (third + moments.random()) / 3))
-        _kill_after(driver, broken, min(after, reports - 1), delay=moments.uniform(0, 0.15))
+        after = min(max(1, round(reports * (third + moments.random()) / 3)), reports - 1)
+        _kill_after(driver, broken, after, delay=moments.uniform(0, 0.15))
         seen = {record["trial"] for record in ladder.journal(broken) if record["kind"] == "end"}
-        assert finished_before <= seen
-        finished_before = seen
-    with (broken / "journal.jsonl").open("a") as file:
-        file.write('{"kind":"report","trial":"t7","ste')  # a line the kill cut off
-    results = ladder.finish(ladder.start_driver(_plan(), broken, environment))
+        assert ended <= seen
+        ended = seen
+        with (broken / "journal.jsonl").open("a") as journal:
+            journal.write('{"kind":"report","trial":"t7","ste')  # a line the kill cut off
+        driver = ladder.start_command("resume", broken, "--accept-changes", environment=environment)
+    _, err = driver.communicate(timeout=240)
 
-    assert results == expected
-    assert sorted({status for status, _, _ in results.values()}) == ["done", "stopped"]
+    assert driver.returncode == 0, err[-4000:]
+    results = {result.trial: result for result in _results(broken)}
+    expected = {result.trial: result for result in _results(unbroken)}
+    assert {name: (r.status, r.step) for name, r in results.items()} == {
+        name: (r.status, r.step) for name, r in expected.items()
+    }
+    assert {r.status for r in results.values()} == {"done", "stopped"}
     assert _rungs(broken) == _rungs(unbroken)
     assert [(r.trial, r.step, r.value) for r in read(broken).reports] == [
         (r.trial, r.step, r.value) for r in read(unbroken).reports
@@ -79,6 +89,10 @@ def test_three_kills_of_the_driver_leave_the_results_and_rungs_of_an_unbroken_ru
     for trial in results:
         kinds = [r["kind"] for r in records if r.get("trial") == trial and r["kind"] in ("start", "end")]
         assert kinds.index("end") == len(kinds) - 1, f"{trial} was played again after its end: {kinds}"
-    stored = json.loads((broken / "trials" / "t1" / "result.json").read_text())
-    assert stored["status"] == "stopped"
-    assert stored["metrics"]["eval/reward/mean"] == pytest.approx(0.1, abs=0.02)
+    assert (broken / "report.html").exists()
+
+
+def _results(run: Path) -> list[TrialResult]:
+    found = [read_result(directory) for directory in sorted((run / "trials").iterdir())]
+    assert None not in found
+    return found

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ def install(folder: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
 
 
-def settings(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
-    """A trial's settings as plain JSON: a very small policy on the ladder."""
-    chosen = {
+def experiment(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
+    """An experiment of a very small policy on the ladder."""
+    return {
         "name": "ladder",
         "environment": {"use": "ladder", **environment},
         "policy": {"use": "mlp", "hidden": [4]},
@@ -39,18 +40,17 @@ def settings(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
         "advantage": {"use": "group_mean"},
         "objective": {"use": "reinforce"},
         "schedule": {"steps": 8, "tasks_per_step": 2},
-        "evaluation": {"every": 2, "tasks": 4, "samples": 1},
+        "evaluation": {"every": 2, "tasks": 4, "samples": 4},
         "checkpoints": {"every": 2},
         "tracking": {"enabled": False, "transcripts": 0},
         **sections,
     }
-    return Settings.model_validate(chosen).model_dump(mode="json")
 
 
 def plan(trials: Mapping[str, Mapping[str, Any]], experiment: Mapping[str, Any] | None = None, **sections: Any) -> Plan:
     """A plan of one trial per entry: its id and the options of its environment."""
     specs = tuple(
-        TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, config=settings(options, **sections))
+        TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, config=_settings(options, **sections))
         for name, options in trials.items()
     )
     return Plan(name="ladder", experiment=dict(experiment or {}), trials=specs, fingerprint={})
@@ -60,14 +60,24 @@ def start_driver(made: Plan, directory: Path, environment: Mapping[str, str]) ->
     """Play a plan on Ray Tune in a process of its own; it prints one JSON object when it is done."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "test-plan.json").write_text(json.dumps(dataclasses.asdict(made)))
-    return subprocess.Popen(
-        [sys.executable, "-m", "ladder", str(directory)],
-        env=dict(environment) | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{HERE.parent}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    path = {"PYTHONPATH": f"{environment['PYTHONPATH']}:{HERE.parent}"}
+    return _start(["-m", "ladder", str(directory)], {**environment, **path})
+
+
+def start_command(*arguments: str | Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start the command line in a process of its own."""
+    return _start(["-c", "from orchestrator.cli import main; main()", *map(str, arguments)], environment)
+
+
+def run_directory(runs: Path, started: subprocess.Popen, timeout: float = 60) -> Path:
+    """The directory of the only run in a folder, once it is there."""
+    deadline = time.monotonic() + timeout
+    while not (found := list(runs.glob("ladder-*/plan.json"))):
+        assert started.poll() is None, started.communicate()[1][-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (plan,) = found
+    return plan.parent
 
 
 def finish(driver: subprocess.Popen, timeout: float = 240) -> dict[str, Any]:
@@ -96,3 +106,18 @@ def journal(directory: Path) -> list[dict[str, Any]]:
     path = directory / "journal.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _settings(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
+    return Settings.model_validate(experiment(environment, **sections)).model_dump(mode="json")

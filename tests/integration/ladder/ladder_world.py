@@ -1,7 +1,7 @@
 """A world for tests of sweeps: one turn, two actions, and a reward that tells good configurations from bad ones.
 
-The reward of an action is ``quality`` plus a little for the first action, so that held-out evaluation ranks trials by
-an option a search can vary, while training still changes weights. Each training episode takes ``seconds`` of sleep.
+The reward of an action is ``quality``, plus ``bonus`` for the first action: how soon the bonus is learnt depends on the
+learning rate, which a search can vary. Each training episode takes ``seconds`` of sleep.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class LadderConfig(PluginConfig):
     """Options of the environment ``ladder``."""
 
     quality: float = 0.0
+    bonus: float = 0.01
     seconds: float = 0.0  # slept in each training episode
     raise_at: int | None = None  # the environment's n-th training episode in this process raises
     die_at: int | None = None  # the process is killed at that training episode, unless the mark says it was before
@@ -56,8 +57,9 @@ class Play:
         return Features(values=np.array([1.0, place % 3], dtype=np.float32), legal=np.ones(2, dtype=bool))
 
     def step(self, action) -> Feedback:
-        bonus = 0.01 if action.tokens[0] == 0 else 0.0
-        return Feedback(observation=None, reward=self.world.config.quality + bonus, done=True)
+        config = self.world.config
+        bonus = config.bonus if action.tokens[0] == 0 else 0.0
+        return Feedback(observation=None, reward=config.quality + bonus, done=True)
 
     def close(self) -> None:
         pass
