@@ -124,7 +124,10 @@ def make(raw: RawExperiment, registry: Registry) -> Plan:
         if phase is not None:
             problems += judge(phase, registry, builder)[1]
     problems += variation_problems(judged, variation)
-    problems += _search_problems(judged, variation, registry)
+    unsearchable = list(_search_problems(judged, variation, registry))
+    problems += unsearchable
+    if unsearchable:  # the plan that plugins look over goes without
+        variation = variation.model_copy(update={"search": {}})
     plan = _lay_out_trials(raw, layout, variation, [one for one in judged if one.is_sound], registry)
     problems += _duplicate_ids(plan)
     problems += _plugins_problems(plan, registry)
@@ -265,8 +268,8 @@ def _trials(resolved: Mapping[str, Mapping[str, Any]], variation: Variation) -> 
             yield _confirmation(config, arm, seed, {})
         return
     tune = variation.tune
-    if tune.searcher == "optuna" or search.problems(variation.search, searcher=tune.searcher):
-        return  # optuna proposes as results come in
+    if tune.searcher == "optuna":
+        return  # it proposes as results come in
     space = search.space(variation.search)
     configurations = space.grid() if tune.searcher == "grid" else space.sample(tune.samples, tune.seed)
     for index, values in enumerate(configurations):
