@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orchestrator.errors import ConfigError, Problem, blame, did_you_mean
-from orchestrator.report import runs, verdict
+from orchestrator.report import machine, runs, verdict
 from orchestrator.report.runs import COST, FINISHED, Study, TrialData
 from orchestrator.report.text import count_text
 from orchestrator.report.verdict import Verdict
@@ -32,7 +28,6 @@ _COUNTERS = (
     "cost/seconds",
     "cost/device_seconds",
 )
-_PACKAGES = ("rl-orchestrator", "torch", "transformers", "ray", "numpy", "scipy", "mlflow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +265,7 @@ def _question(study: Study) -> str | None:
 
 def _provenance(study: Study) -> dict[str, str]:
     facts: dict[str, str] = {}
-    for index, run in enumerate(study.runs):
+    for run in study.runs:
         suffix = f" ({run.directory.name})" if len(study.runs) > 1 else ""
         facts[f"run{suffix}"] = run.directory.name
         facts[f"experiment file{suffix}"] = run.plan.source or "not recorded"
@@ -279,40 +274,16 @@ def _provenance(study: Study) -> dict[str, str]:
         facts[f"plugins{suffix}"] = ", ".join(
             f"{name} {' '.join(source.split()[:2])}" for name, source in run.plan.fingerprint.items()
         )
-        if run.machine:
-            facts[f"machine{suffix}"] = "; ".join(f"{key} {value}" for key, value in run.machine.items())
-        elif index == 0:
-            facts["machine that wrote this report"] = describe_machine()
+        for key, value in (run.machine or {}).items():
+            facts[f"{key}{suffix}"] = str(value)
+    if not any(run.machine for run in study.runs):
+        facts |= {f"{key} (of the report)": value for key, value in machine.describe().items()}
     facts["resources per trial"] = ", ".join(
         f"{value} {key}"
         for key, value in (study.experiment.get("resources") or {}).items()
         if key in ("cpus", "gpus", "workers") and value
     )
     return {key: value for key, value in facts.items() if value}
-
-
-def describe_machine() -> str:
-    """This machine and its packages, in one line."""
-    installed = []
-    for name in _PACKAGES:
-        try:
-            installed.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return (
-        f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.release()}, "
-        f"Python {sys.version.split()[0]}, {', '.join(installed)}"
-    )
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: the standard library's word for it will do
-    return platform.processor() or platform.machine()
 
 
 def _sections(study: Study, registry: Registry | None) -> list[Section]:

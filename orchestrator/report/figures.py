@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from orchestrator.report.verdict import Verdict
 
 # Okabe and Ito's colours, the yellow left out: it vanishes on white. Dark pages get lighter ones from the style sheet.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a", "#6f42c1", "#c2405f")
 INK, MUTED, LINE = "#1b2027", "#5d6875", "#dde2e8"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+SOLID = 5  # arms drawn with solid lines; colour alone does not tell more apart
+CROWD = 5  # from so many arms on, single seeds are left out and bands are fainter
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RESAMPLES = 2_000  # of the bands
 WIDE = 13.6  # inches of a figure over the page's whole width, so that its text is as large as the others'
@@ -125,9 +127,9 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
         if not curves or max(curve.reach for curve in curves) == 0:
             continue
         figure, axes = _one_panel()
-        ends = {}
+        crowded, ends = len({curve.arm for curve in curves}) >= CROWD, {}
         for arm, found in by_arm(curves).items():
-            ends[arm] = _band(axes, found, colours[arm], verdict.confidence)
+            ends[arm] = _band(axes, found, colours[arm], verdict.confidence, crowded=crowded)
         if mark:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
             axes.annotate(
@@ -149,30 +151,30 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
             Drawing(
                 name=name,
                 title=f"{label} against {axis}",
-                caption=f"Interquartile mean over seeds with its {100 * verdict.confidence:.3g} % bootstrap band; "
-                "single seeds faint.",
+                caption=f"Interquartile mean over seeds with its {100 * verdict.confidence:.3g} % bootstrap band"
+                + ("." if crowded else "; single seeds faint."),
                 figure=figure,
             )
         )
     return drawings
 
 
-def _band(axes: Axes, curves: Sequence[Curve], colour: int, confidence: float) -> tuple[float, float]:
+def _band(axes: Axes, curves: Sequence[Curve], colour: int, confidence: float, *, crowded: bool) -> tuple[float, float]:
     """Draw one arm; returns where its line ends."""
-    shade, dash = PALETTE[colour % len(PALETTE)], DASHES[(colour // len(PALETTE)) % len(DASHES)]
+    shade, dash = PALETTE[colour % len(PALETTE)], DASHES[(colour // SOLID) % len(DASHES)]
     reach = min(curve.reach for curve in curves)
     places = np.linspace(max(float(curve.costs[0]) for curve in curves), reach, GRID)
     values = np.array([curve.at(places) for curve in curves])  # [seeds, places]
     centre = interquartile_mean(values, axis=0)
     if len(curves) > 1:
-        for curve in curves:
+        for curve in () if crowded else curves:
             axes.plot(curve.costs, curve.values, color=shade, linewidth=0.8, alpha=0.35, zorder=2)
         bands = [
             bootstrap_interval([column], interquartile_mean, confidence=confidence, resamples=RESAMPLES)
             for column in values.T
         ]
         low, high = np.array(bands).T
-        axes.fill_between(places, low, high, color=shade, alpha=0.14, linewidth=0, zorder=1)
+        axes.fill_between(places, low, high, color=shade, alpha=0.06 if crowded else 0.14, linewidth=0, zorder=1)
     axes.plot(places, centre, color=shade, linestyle=dash, zorder=3, solid_capstyle="round")
     return float(places[-1]), float(centre[-1])
 
@@ -180,9 +182,9 @@ def _band(axes: Axes, curves: Sequence[Curve], colour: int, confidence: float) -
 def _seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
     """Every seed at the common cost, with its arm's interquartile mean."""
     arms = [arm for arm in verdict.arms if arm.values]
-    if not arms:
+    if sum(len(arm.values) for arm in arms) < 2:
         return []
-    figure = Figure(figsize=(6.4, max(2.2, 0.55 * len(arms) + 1.1)), layout="constrained")
+    figure = Figure(figsize=(6.4, max(2.2, 0.45 * len(arms) + 1.1)), layout="constrained")
     axes = figure.subplots()
     for row, arm in enumerate(arms):
         shade = PALETTE[colours[arm.arm] % len(PALETTE)]

@@ -14,11 +14,11 @@ import numpy as np
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.plan import Phase, Plan, TrialSpec
 from orchestrator.report.curves import Curve
+from orchestrator.report.machine import MACHINE
 from orchestrator.training.ledger import METRICS, read_rows
 
 COST = "cost/generated_tokens"
 FINISHED = ("done", "stopped")
-MACHINE = "machine.json"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.report.content import Report
 from orchestrator.report.text import DASH, count_text, interval_text, number, p_text, seconds_text, signed
-from orchestrator.report.verdict import Comparison, Outcome, Verdict
+from orchestrator.report.verdict import FEW_SEEDS, Comparison, Outcome, Verdict
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
 
@@ -24,7 +24,7 @@ def arms_table(verdict: Verdict) -> Table:
         if arm.improvement is not None:
             improvement = f"{signed(arm.improvement)} {interval_text(arm.improvement_interval)}"
         iqm = DASH if arm.iqm is None else f"{number(arm.iqm)} {interval_text(arm.interval)}"
-        outcome = "baseline" if arm.arm == verdict.baseline else outcomes[arm.arm]
+        outcome = outcomes.get(arm.arm, "baseline" if outcomes else DASH)
         rows.append([arm.arm, str(len(arm.seeds)), iqm, number(arm.start), improvement, outcome])
     return header, rows
 
@@ -77,7 +77,7 @@ def spending_table(report: Report) -> Table:
     header += [f"{name} tokens" for name, _ in counters] + ["tokens/s", "time", "device time"]
     rows = []
     for row in report.spending:
-        cells = [row.name, str(row.trials), f"{row.steps:g}"]
+        cells = [row.name, str(row.trials), f"{row.steps:.0f}"]
         cells += [count_text(row.counters[counter]) if counter in row.counters else DASH for _, counter in counters]
         speed = row.tokens_per_second
         cells.append(DASH if speed is None else count_text(round(speed)))
@@ -118,15 +118,22 @@ def reasons(verdict: Verdict) -> Iterable[str]:
 
 def rule(verdict: Verdict) -> str:
     """How the verdict was reached, in words."""
-    corrected = 100 * (1 - (1 - verdict.confidence) / max(1, len(verdict.comparisons)))
-    more = "More is better." if verdict.mode == "max" else "Less is better."
-    return (
+    read = (
         f"Each seed's curve of {verdict.metric} is read at {count_text(verdict.cost)} {verdict.cost_name}, which all of "
-        f"them reached. {more} An arm is named better or worse than {verdict.baseline} only when Welch's t-test, "
-        f"with Bonferroni's correction for {max(1, len(verdict.comparisons))} compared, has p below "
-        f"{1 - verdict.confidence:.2g} and the {corrected:.3g} % bootstrap interval of the difference of interquartile "
-        "means (IQM) lies on the same side of zero. Bootstrap intervals are widened for small samples; improvements "
-        "over the value before training have Student intervals, their spread pooled over arms below five seeds."
+        f"them reached. {'More' if verdict.mode == 'max' else 'Less'} is better."
+    )
+    intervals = (
+        "Bootstrap intervals are widened for small samples; improvements over the value before training have Student "
+        f"intervals, their spread pooled over arms below {FEW_SEEDS} seeds."
+    )
+    if not verdict.comparisons:
+        return f"{read} {intervals}"
+    corrected = 100 * (1 - (1 - verdict.confidence) / len(verdict.comparisons))
+    return (
+        f"{read} An arm is named better or worse than {verdict.baseline} only when Welch's t-test, with Bonferroni's "
+        f"correction for {len(verdict.comparisons)} compared, has p below {1 - verdict.confidence:.2g}, and the "
+        f"{corrected:.3g} % bootstrap interval of the difference of interquartile means (IQM) lies on the same side of "
+        f"zero. {intervals}"
     )
 
 

@@ -341,7 +341,8 @@ def _alone(arm: ArmSummary, where: str) -> str:
         return f"{arm.arm} finished no seed; there is nothing to judge."
     gain = ""
     if arm.improvement is not None:
-        gain = f", {signed(arm.improvement)} {interval_text(arm.improvement_interval)} since before training"
+        known = "(one seed, no interval)" if len(arm.seeds) == 1 else interval_text(arm.improvement_interval)
+        gain = f", {signed(arm.improvement)} {known} since before training"
     return f"One arm, nothing to compare. {arm.arm} reached {number(arm.iqm)} in {where}{gain}."
 
 

@@ -12,7 +12,7 @@ from synthetic_runs import build_run
 
 from orchestrator.component import ReportSection
 from orchestrator.errors import ConfigError
-from orchestrator.report import render_terminal, write_report
+from orchestrator.report import machine, render_terminal, write_report
 from orchestrator.report.verdict import Outcome
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -298,6 +298,28 @@ def test_plugins_add_sections_and_one_that_raises_is_named(tmp_path):
     assert "could not be made by plugin &#x27;ours&#x27; (ours 1.0)" in html
     assert "OSError: no city in run" in html
     assert [section.title for section in report.sections] == ["City", "Broken"]
+
+
+def test_the_report_says_what_the_run_ran_on(tmp_path):
+    run = build_run(tmp_path / "run", gains={"a": 0.2}, seeds=(0,), steps=10)
+    unrecorded = write_report([run]).provenance
+    machine.record(run)
+
+    recorded = write_report([run]).provenance
+
+    assert recorded["processor"] == unrecorded["processor (of the report)"]
+    assert "numpy" in recorded["packages"]
+    assert recorded["commit"] == "0a1b2c3d"
+    assert recorded["seeds"] == "0"
+    assert recorded["plugins"] == "baselines rl-orchestrator 0.1.0"
+
+
+def test_a_machine_once_recorded_stays(tmp_path):
+    (tmp_path / "machine.json").write_text('{"processor": "a better one"}')
+
+    machine.record(tmp_path)
+
+    assert json.loads((tmp_path / "machine.json").read_text()) == {"processor": "a better one"}
 
 
 def test_many_arms_have_labels_that_do_not_overlap(tmp_path):
