@@ -621,13 +621,14 @@ def test_a_yardstick_refuses_to_be_trained():
 # --- plans and reports ------------------------------------------------------------------------------------
 
 
-def planned(policy, environment=None, temperature=0.0, max_turns=32):
+def planned(policy, environment=None, temperature=0.0, max_turns=32, steps=0):
     return SimpleNamespace(
         config={
             "policy": policy,
             "environment": environment or {"use": "dispatch"},
             "evaluation": {"temperature": temperature},
             "sampling": {"max_turns": max_turns},
+            "schedule": {"steps": steps},
         }
     )
 
@@ -636,10 +637,12 @@ def test_plans_that_would_measure_exploration_or_cut_the_day_are_refused():
     sound = planned({"use": "pair_scorer"})
     exploring = planned({"use": "pair_scorer"}, temperature=1.0)
     short = planned({"use": "nearest"}, {"use": "dispatch", "minutes": 60})
+    trained = planned({"use": "best_pair"}, steps=5)
     elsewhere = planned({"use": "mlp"}, {"use": "gymnasium"}, temperature=1.0, max_turns=5)
 
     assert plan_problems([sound, elsewhere]) == []
     assert [p.path for p in plan_problems([exploring, exploring])] == ["evaluation.temperature"]
+    assert [p.path for p in plan_problems([trained])] == ["schedule.steps"]
     assert "set it to 60" in plan_problems([short])[0].message
 
 

@@ -20,6 +20,10 @@ def plan_problems(trials: Sequence) -> list[Problem]:
                     f"it is {temperature}, so evaluation would explore as training does; set it to 0, "
                     f"which matches by the network's own scores, or set policy.epsilon to 0",
                 )
+        if policy.get("use") in ("nearest", "best_pair") and trial.config["schedule"]["steps"] > 0:
+            found["schedule.steps"] = Problem(
+                "schedule.steps", f"{policy['use']} is not trained; set it to 0: the evaluation is its result"
+            )
         if environment["use"] == "dispatch":
             turns, minutes = trial.config["sampling"]["max_turns"], environment.get("minutes", 30)
             if turns < minutes:
