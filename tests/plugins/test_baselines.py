@@ -215,6 +215,21 @@ def test_gae_sets_targets_and_explains_variance():
     assert credit.metrics["train/explained_variance"] == pytest.approx(float(expected))
 
 
+def test_gae_goes_on_with_the_value_of_the_state_where_a_play_was_cut():
+    # One token, paid 1, valued 2; the state it led to is worth 3: delta = 1 + 0.5 * 3 - 2, target 2.5.
+    batch = make_batch(sizes=(1,), rewards=(1.0,), lengths=(1,), prompt=1, dtype=DOUBLE)
+    cut = replace(
+        batch,
+        mask=torch.tensor([[False, True, False]]),
+        turn_rewards=torch.tensor([[0.0, 1.0, 0.0]], dtype=DOUBLE),
+        columns={OLD_VALUE: torch.tensor([[9.0, 2.0, 3.0]], dtype=DOUBLE)},
+        bootstrap=torch.tensor([[False, False, True]]),
+    )
+
+    credit = _estimate("gae", cut, gamma=0.5, lam=0.9)
+    assert (credit.advantages.tolist(), credit.returns.tolist()) == ([[0, 0.5, 0]], [[0, 2.5, 0]])
+
+
 def test_whitening_changes_advantages_and_leaves_targets():
     batch = make_batch(needs={OLD_VALUE}, dtype=DOUBLE)
 

@@ -108,6 +108,13 @@ def test_an_empty_mask_gives_zero_whatever_the_values(reduction):
     assert values.grad.abs().sum() == 0
 
 
+def test_a_group_without_tokens_does_not_count():
+    batch = _batch(group=(7, 7, 3, 4))  # the third row has no tokens
+
+    assert _reduced(VALUES, Reduction.GROUP_MEAN, batch) == pytest.approx((13 / 5 + 5) / 2, rel=1e-12)
+    assert _reduced(torch.tensor([1.0, 2, 3, 5]), Reduction.GROUP_MEAN, batch) == pytest.approx((1.5 + 3 + 5) / 3)
+
+
 def test_constant_uses_the_maximum_length_where_given():
     assert _reduced(VALUES, Reduction.CONSTANT, _batch(max_tokens=10)) == pytest.approx(18 / 40)
 
