@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.api import Component, Components, Speaks, Trial, TrialResult, hookimpl
+from orchestrator.api import (
+    Component,
+    Components,
+    Recipe,
+    ReportSection,
+    Speaks,
+    Trial,
+    TrialResult,
+    hookimpl,
+)
 
-from .config import TournamentConfig
+from .config import DhumbalConfig, QLearningConfig, ReplayConfig, TournamentConfig
 
 PROCEDURE = "dhumbal_tournament"
 PAPER = "arXiv:2510.11736"
@@ -15,6 +24,14 @@ PAPER = "arXiv:2510.11736"
 @hookimpl
 def provide_environments() -> list[Component]:
     return [
+        Component(
+            name="dhumbal",
+            config=DhumbalConfig,
+            build=_environment,
+            speaks=Speaks.FEATURES,
+            paper=PAPER,
+            summary="a card game with hidden hands: one learner against rule, random or search players",
+        ),
         Component(
             name="dhumbal_tournament",
             config=TournamentConfig,
@@ -27,6 +44,74 @@ def provide_environments() -> list[Component]:
 
 
 @hookimpl
+def provide_samplers() -> list[Component]:
+    return [
+        Component(
+            name="replay",
+            config=ReplayConfig,
+            build=_replay,
+            paper="doi:10.1038/nature14236",
+            summary="plays each task once and trains on remembered rollouts",
+        )
+    ]
+
+
+@hookimpl
+def provide_objectives() -> list[Component]:
+    return [
+        Component(
+            name="q_learning",
+            config=QLearningConfig,
+            build=_q_learning,
+            paper="doi:10.1038/nature14236",
+            summary="logits as action values, the reference policy as target network",
+        )
+    ]
+
+
+@hookimpl
+def provide_recipes() -> list[Recipe]:
+    return [
+        Recipe(
+            name="dqn",
+            summary="deep Q-learning: replay, a target network refreshed every round",
+            paper="doi:10.1038/nature14236",
+            overlay={
+                "sampler": {"use": "replay"},
+                "advantage": {"use": "reward_to_go"},  # read by nobody: the objective makes its own targets
+                "objective": {"use": "q_learning"},
+                "schedule": {"epochs": 1, "minibatches": 8, "steps_per_round": 10, "refresh_reference": "round"},
+                "optimizer": {"lr": 1e-4},
+            },
+        ),
+        Recipe(
+            name="dhumbal_ppo",
+            summary="PPO with the numbers of the Dhumbal study",
+            paper=PAPER,
+            overlay={
+                "sampler": {"use": "group", "count": 1},
+                "advantage": {"use": "gae", "gamma": 0.99, "lam": 0.95, "whiten": True},
+                "objective": {
+                    "use": "clipped",
+                    "clip_low": 0.2,
+                    "clip_high": 0.2,
+                    "value_weight": 0.5,
+                    "entropy_weight": 0.01,
+                    "reduction": "token_mean",
+                },
+                "schedule": {"epochs": 5, "minibatches": 1, "tasks_per_step": 1},
+                "optimizer": {"lr": 1e-4},
+            },
+        ),
+    ]
+
+
+@hookimpl
+def provide_report_sections() -> list[ReportSection]:
+    return [ReportSection(name="dhumbal", title="Dhumbal tournaments", render=_render)]
+
+
+@hookimpl
 def run_trial(trial: Trial, components: Components) -> TrialResult | None:
     if trial.config.get("procedure") != PROCEDURE:
         return None
@@ -35,7 +120,31 @@ def run_trial(trial: Trial, components: Components) -> TrialResult | None:
     return run(trial, components)
 
 
+def _environment(config: DhumbalConfig) -> Any:
+    from .environment import DhumbalEnvironment
+
+    return DhumbalEnvironment(config)
+
+
 def _tournament(config: TournamentConfig) -> Any:
     from .tournament import TournamentEnvironment
 
     return TournamentEnvironment(config)
+
+
+def _replay(config: ReplayConfig) -> Any:
+    from .replay import Replay
+
+    return Replay(config)
+
+
+def _q_learning(config: QLearningConfig) -> Any:
+    from .q_learning import QLearning
+
+    return QLearning(config)
+
+
+def _render(run_directory: Any) -> str | None:
+    from .report import render
+
+    return render(run_directory)

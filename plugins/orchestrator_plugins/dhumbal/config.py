@@ -13,7 +13,7 @@ from .game import Pickup
 
 Encoding = Literal["e104", "e117_train", "e117_duel", "e117_championship", "e128"]
 Head = Literal["phases", "flat128"]
-LearnerDefect = Literal["call_first", "double_index", "modulo", "endless_rounds"]
+LearnerDefect = Literal["call_first", "modulo", "endless_rounds"]
 
 
 class PlayerConfig(BaseModel):
@@ -115,3 +115,76 @@ class TournamentConfig(PluginConfig):
         if twice:
             raise ValueError(f"players: {', '.join(twice)} named more than once; give each its own `name`")
         return self
+
+
+class DhumbalConfig(PluginConfig):
+    """Options of the environment ``dhumbal``: one learner against fixed opponents, one round an episode."""
+
+    opponents: tuple[AnyPlayer, ...] = Field(
+        (
+            {"player": "random", "name": "random 1"},
+            {"player": "random", "name": "random 2"},
+            {"player": "random", "name": "random 3"},
+        ),
+        validate_default=True,
+        min_length=1,
+        max_length=4,
+        description="everybody but the learner; networks cannot play here",
+    )
+    encoding: Encoding = Field("e128", description="what the learner sees; the released code's revision of 2026")
+    head: Head = Field("phases", description="phases: one output per kind of move (20); flat128: as released")
+    reward: Literal["shaped", "coins", "released"] = Field(
+        "shaped",
+        description="shaped: coins / 20 at the end, points the hand loses / 13 on the way, gains charged; coins: the end "
+        "only; released: the training code of Oct 2025, where draws cost 0.1 whatever they bring",
+    )
+    defects: tuple[LearnerDefect, ...] = Field(
+        (),
+        description="released behaviour to keep: call_first (index 0 calls), modulo (any index is wrapped into the legal "
+        "ones), endless_rounds (the critic looks beyond the end of a round)",
+    )
+    pickup: Pickup = Field(
+        Pickup.OWN_TOP, description="pile card on offer: the one just discarded, as released, or the one beneath"
+    )
+    seed: int = Field(0, ge=0, description="of the deals")
+
+    @model_validator(mode="after")
+    def _fits(self) -> DhumbalConfig:
+        if any(player.player == "network" for player in self.opponents):
+            raise ValueError(
+                "opponents: a network cannot be an opponent in training; choose rule, random or search players"
+            )
+        seats, most = len(self.opponents) + 1, {"e117_duel": 2, "e117_championship": 4, "e128": 4}.get(self.encoding, 5)
+        if seats > most:
+            raise ValueError(
+                f"encoding: {self.encoding} names at most {most} seats, {seats} are given; take e117_train"
+            )
+        if "modulo" in self.defects and self.head != "flat128":
+            raise ValueError("defects: modulo belongs to the head flat128; set `head: flat128`")
+        return self
+
+
+class ReplayConfig(PluginConfig):
+    """Options of the sampler ``replay``."""
+
+    capacity: int = Field(2000, ge=1, description="decisions remembered; the oldest rollouts go first (released: 2000)")
+    rollouts: int = Field(32, ge=1, description="remembered rollouts trained on per step, drawn without replacement")
+    temperature_start: float = Field(
+        10.0, gt=0, description="of the softmax over action values that explores; high is near uniform, as epsilon 1"
+    )
+    temperature_end: float = Field(
+        0.05, gt=0, description="where it stops falling; low is near greedy, as epsilon 0.01"
+    )
+    decay: float = Field(0.995, gt=0, le=1, description="factor per step; the study's factor of epsilon per update")
+
+
+class QLearningConfig(PluginConfig):
+    """Options of the objective ``q_learning``."""
+
+    gamma: float = Field(0.99, ge=0, le=1, description="discount per decision; the study: 0.99")
+    double: bool = Field(
+        False, description="let the trained network choose the next action the target network values (arXiv:1509.06461)"
+    )
+    huber: float | None = Field(
+        None, gt=0, description="errors beyond this count linearly; null: squared error, as released"
+    )

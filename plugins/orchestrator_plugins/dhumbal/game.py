@@ -53,6 +53,7 @@ class Round:
         "discarded",
         "ending",
         "hands",
+        "number",
         "phase",
         "pickup",
         "pile",
@@ -65,11 +66,12 @@ class Round:
         "winner",
     )
 
-    def __init__(self, coins: list[int], rng: Random, pickup: Pickup = Pickup.OWN_TOP):
+    def __init__(self, coins: list[int], rng: Random, pickup: Pickup = Pickup.OWN_TOP, number: int = 0):
         """Shuffle and deal.
 
         :param coins: balance by seat before the round; two to five seats. Read by players, never changed here
         :param rng: shuffles here, at each reshuffle, and whatever players draw from it
+        :param number: of the round in its tournament, from 0
         """
         if not 2 <= len(coins) <= 5:
             raise ValueError(f"{len(coins)} seats; Dhumbal is played by 2 to 5")
@@ -87,6 +89,7 @@ class Round:
         self.coins = coins
         self.rng = rng
         self.pickup = pickup
+        self.number = number
         self.previous_top = -1
         self.discarded = [0] * seats
         self.reshuffles = 0
@@ -197,6 +200,7 @@ class Round:
         twin.coins = self.coins
         twin.rng = rng or self.rng
         twin.pickup = self.pickup
+        twin.number = self.number
         twin.previous_top = self.previous_top
         twin.reshuffles = self.reshuffles
         twin.turn = self.turn

@@ -62,11 +62,21 @@ def play(game: Round, players: Sequence[Player]) -> Round:
 def act(game: Round, player: Player) -> None:
     """Let the player make the one decision that is due."""
     if game.phase == Phase.CALL:
-        game.call(player.call(game))
+        decide(game, player.call(game))
     elif game.phase == Phase.DISCARD:
-        game.discard(player.discard(game))
+        decide(game, player.discard(game))
     else:
-        game.draw(player.draw(game))
+        decide(game, player.draw(game))
+
+
+def decide(game: Round, decision: bool | Sequence[int]) -> None:
+    """Carry out a decision of the phase: call or not, these cards, the pile's card or the deck's."""
+    if game.phase == Phase.CALL:
+        game.call(bool(decision))
+    elif game.phase == Phase.DISCARD:
+        game.discard(decision)
+    else:
+        game.draw(bool(decision))
 
 
 class RandomPlayer:

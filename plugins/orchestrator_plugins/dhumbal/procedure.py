@@ -32,11 +32,15 @@ def run(trial: Trial, components: Components) -> TrialResult:
         )
     tournament = Tournament(environment.config, trial.seed, components.registry)
     began = time.process_time()
-    metrics: dict[str, float] = {}
+    reported = 0
 
     def on_chunk(count: int, records: Sequence[RoundRecord]) -> None:
-        metrics.update(running_metrics(tournament.names, records))
-        trial.report(count, dict(metrics))
+        # A step is one per cent of the tournament, so that tournaments of different lengths compare at equal steps.
+        nonlocal reported
+        percent = 100 if tournament.over else 100 * count // tournament.total
+        if percent > reported:
+            reported = percent
+            trial.report(percent, running_metrics(tournament.names, records))
 
     records = play_tournament(tournament, Chronicle(trial.directory), on_chunk)
     logger.info("%s: %s rounds in %.1f s of CPU", trial.id, len(records), time.process_time() - began)
@@ -45,7 +49,7 @@ def run(trial: Trial, components: Components) -> TrialResult:
         arm=trial.arm,
         seed=trial.seed,
         status="done",
-        step=len(records),
+        step=100,
         metrics=running_metrics(tournament.names, records),
         summary=summarise(tournament, records),
     )

@@ -98,7 +98,7 @@ class Tournament:
             self.rng.seed(f"dhumbal {self.seed} {deal}")
         players: list[Player] = [self.players[player] for player in seating]
         clocks = [_Clocked(player) for player in players] if self.round % TIMED_EVERY == 0 else []
-        game = Round([self.coins[player] for player in seating], self.rng, self.config.pickup)
+        game = Round([self.coins[player] for player in seating], self.rng, self.config.pickup, self.round)
         play(game, clocks or players)
         for player, clock in zip(seating, clocks, strict=bool(clocks)):
             self.seconds[player] += clock.seconds
