@@ -122,7 +122,7 @@ def _judge(study: Study) -> tuple[Verdict | None, str]:
     metric = settings.get("metric") or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
     if metric not in measured:
         near = did_you_mean(metric, measured)
-        return None, f"No finished trial measured {metric!r}{near}; set report.metric to what was measured."
+        return None, f"No finished trial measured {metric!r}{near} Set report.metric to what was measured."
     cost = COST if any(trial.last.get(COST, 0) > 0 for trial in ended) else None
     curves = [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
     baseline = settings.get("baseline") or study.arms[0]

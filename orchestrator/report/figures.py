@@ -79,13 +79,12 @@ class Drawing:
     name: str  # file-name safe
     title: str
     caption: str
-    figure: Figure
+    svg: str  # a whole SVG file, its background transparent
     wide: bool = False
 
     def inline(self) -> str:
         """The figure as an ``<svg>`` element for a page with this report's style sheet."""
-        svg = _svg(self.figure)
-        svg = svg[svg.index("<svg") :]
+        svg = self.svg[self.svg.index("<svg") :]
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
         svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
@@ -98,7 +97,7 @@ class Drawing:
 
     def standalone(self) -> str:
         """The figure as the text of an SVG file, on white."""
-        return _svg(self.figure, facecolor="white")
+        return re.sub(r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', self.svg, count=1)
 
 
 def draw(study: Study, verdict: Verdict | None) -> list[Drawing]:
@@ -153,7 +152,7 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
                 title=f"{label} against {axis}",
                 caption=f"Interquartile mean over seeds with its {100 * verdict.confidence:.3g} % bootstrap band"
                 + ("." if crowded else "; single seeds faint."),
-                figure=figure,
+                svg=_svg(figure),
             )
         )
     return drawings
@@ -205,7 +204,7 @@ def _seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
     caption = (
         f"One dot per seed; line: interquartile mean; bar: its {100 * verdict.confidence:.3g} % bootstrap interval."
     )
-    return [Drawing(name="seeds", title="Seeds at the common cost", caption=caption, figure=figure)]
+    return [Drawing(name="seeds", title="Seeds at the common cost", caption=caption, svg=_svg(figure))]
 
 
 def _pass_at_k(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
@@ -247,7 +246,7 @@ def _pass_at_k(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> li
     caption = (
         f"Unbiased pass@k at the common cost, with its {100 * verdict.confidence:.3g} % bootstrap band over seeds."
     )
-    return [Drawing(name="pass-at-k", title="pass@k", caption=caption, figure=figure)]
+    return [Drawing(name="pass-at-k", title="pass@k", caption=caption, svg=_svg(figure))]
 
 
 def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -> list[Drawing]:
@@ -287,7 +286,7 @@ def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -
         f"{metric_label(metric)} at the end of each tuning trial against the value tried. Hollow: stopped early. "
         "Ringed: the value chosen for confirmation."
     )
-    return [Drawing(name="search", title="Search space", caption=caption, figure=figure, wide=True)]
+    return [Drawing(name="search", title="Search space", caption=caption, svg=_svg(figure), wide=True)]
 
 
 def _search_panel(
@@ -349,7 +348,7 @@ def _health(study: Study, colours: Mapping[str, int]) -> list[Drawing]:
     for axes in figure.axes[max(0, len(shown) - columns) : len(shown)]:
         axes.set_xlabel("training steps")
     caption = "One line per trial, in the colour of its arm. The act/train gap should stay below the dashed 1e-4."
-    return [Drawing(name="health", title="Training health", caption=caption, figure=figure, wide=True)]
+    return [Drawing(name="health", title="Training health", caption=caption, svg=_svg(figure), wide=True)]
 
 
 def _one_panel() -> tuple[Figure, Axes]:
@@ -392,8 +391,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str | bool | None) else str(value)
 
 
-def _svg(figure: Figure, **options: Any) -> str:
+def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent="facecolor" not in options, **options)
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     return buffer.getvalue().replace("'DejaVu Sans'", "system-ui, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans'")
