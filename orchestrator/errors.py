@@ -98,6 +98,6 @@ def blame(plugin: str, *, where: str) -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known name as ``; did you mean 'x'?``, or nothing."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """End a sentence with the nearest known name, ``; did you mean 'x'?``, or with a full stop."""
+    near = difflib.get_close_matches(name, sorted(map(str, known)), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else "."

@@ -120,7 +120,7 @@ class PluginManager:
 
         :raises PluginContractError: when it breaks the contract or the name is taken
         """
-        module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+        module = _home(plugin)
         name = name or (module.rpartition(".")[2] if isinstance(plugin, ModuleType) else type(plugin).__name__)
         info = PluginInfo(name=name, module=module, distribution="unpackaged", version="0", digest=_digest(module))
         problems = contract_problems(plugin)
@@ -288,7 +288,9 @@ def _signature_problems(hook: str, function: Any, options: Mapping[str, Any]) ->
 
 
 def _home(plugin: Any) -> str:
-    return plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+    if isinstance(plugin, ModuleType):
+        return plugin.__name__
+    return plugin.__module__ if inspect.isclass(plugin) else type(plugin).__module__
 
 
 def _is_spec(name: str) -> bool:
@@ -322,7 +324,7 @@ def _digest(module: str) -> str:
         spec = importlib.util.find_spec(module)
     except Exception:  # a parent package that does not import; loading the plugin reports it
         return ""
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.has_location:
         return ""
     origin = Path(spec.origin)
     files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
