@@ -1,0 +1,1 @@
+"""Held-out measurement: pass@k, agreement, diversity."""
