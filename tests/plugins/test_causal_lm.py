@@ -11,7 +11,7 @@ from orchestrator_plugins.causal_lm import statistics
 from orchestrator_plugins.causal_lm.config import CausalLMConfig
 from orchestrator_plugins.causal_lm.policy import CausalLMPolicy, ContextOverflow
 
-from orchestrator.api import Action, Column, ConfigError, Context, Finish, Rollout, Sampling, Turn, load_registry
+from orchestrator.api import Action, Column, ConfigError, Context, Finish, Rollout, Sampling, Stop, Turn, load_registry
 
 FORWARDS = ("lean", "transformers")
 PER_TOKEN = frozenset(Column) - {Column.LOGITS}
@@ -139,7 +139,7 @@ def test_columns_equal_a_plain_forward_pass(forward, critic):
             assert (values[row, ~mask] == 0).all()
 
 
-def test_without_a_trained_mask_every_token_but_the_first_counts():
+def test_unless_told_otherwise_every_token_but_the_first_is_asked_about():
     policy = build()
     tokens = torch.tensor([[4, 20, 30, 5, 40, 41, 1], [4, 21, 5, 42, 1, 0, 0]])
     present = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
@@ -436,6 +436,28 @@ def test_packed_rows_say_where_each_number_belongs():
     assert packed.turn.tolist() == [[-1, -1, -1, -1, 3, 3, -1, -1, -1, 7], [-1, -1, -1, -1, 0, 0, -1, -1, -1, -1]]
     assert packed.inputs["temperature"].tolist() == [0.5, 1.0]
     assert packed.inputs["attention_mask"].long().sum(1).tolist() == [10, 6]
+
+
+@pytest.mark.parametrize("critic", ["head", "separate"])
+def test_a_play_that_was_cut_off_is_valued_after_what_came_next(critic):
+    policy = build(critic=critic, model={"dtype": "float64"})
+    whole = play(policy, ["1 2 and 3 and 4", "3"], [Sampling(max_tokens=4)] * 2)
+    cut = replace(whole[0], turns=whole[0].turns[:1], stop=Stop.TURNS, cut_at=whole[0].turns[1].observation)
+    packed, longer = policy.pack([cut, whole[1]]), policy.pack(whole)
+
+    values = policy.columns(packed.inputs, frozenset({Column.VALUE}))[Column.VALUE]
+
+    (place,) = packed.bootstrap[0].nonzero()[:, 0].tolist()
+    first = longer.mask[0].nonzero()[len(cut.turns[0].action.tokens), 0].item()  # of the second turn
+    assert place == first
+    assert not packed.mask[0, place]
+    assert not packed.bootstrap[1].any()
+    expected = policy.columns(longer.inputs, frozenset({Column.VALUE}))[Column.VALUE]
+    torch.testing.assert_close(values[0, place], expected[0, first])
+    assert longer.bootstrap is None
+    assert build().pack([cut]).bootstrap is None  # nobody values anything
+    assert build(critic="head", model={"context": place}).pack([cut]).bootstrap is not None
+    assert build(critic="head", model={"context": place - 1}).pack([cut]).bootstrap is None
 
 
 def test_a_rollout_whose_record_does_not_fit_is_named():

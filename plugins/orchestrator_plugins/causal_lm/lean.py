@@ -138,7 +138,7 @@ class Lean:
         trained = torch.arange(9)[None] >= torch.tensor([[4], [4], [6]])
         with torch.no_grad():
             expected = lm(input_ids=tokens.to(lm.device), use_cache=False).logits
-            layout = lay_out({"tokens": tokens, "trained": trained}, lm.device)
+            layout = lay_out({"tokens": tokens, "asked": trained}, lm.device)
             found = lm.get_output_embeddings()(self.states(lm.model, layout))
             worst = (found - expected[layout.rows, layout.places - 1]).abs().max().item()
             decoder = self.decoder(self.snapshot(lm))

@@ -15,26 +15,38 @@ from .rendering import Renderer
 from .sampling import measured_temperature
 
 
-def pack_rollouts(rollouts: Sequence[Rollout], renderer: Renderer) -> Packed:
+def pack_rollouts(
+    rollouts: Sequence[Rollout], renderer: Renderer, *, values: bool = False, context: int | None = None
+) -> Packed:
     """Lay rollouts out one per row, padded on the right to the longest.
 
-    ``inputs``: ``tokens`` [B, T] int64, ``attention_mask`` [B, T] bool, ``trained`` [B, T] bool (the mask again, so
-    that statistics are computed only there), ``temperature`` [B] float32.
+    ``inputs``: ``tokens`` [B, T] int64, ``attention_mask`` [B, T] bool, ``asked`` [B, T] bool (where statistics are
+    computed: the mask, and where a play was cut off), ``temperature`` [B] float32.
+
+    :param values: add to a play that was cut off what it would have read next and one place behind it, for a critic
+        to value (``Packed.bootstrap``); where that does not fit into ``context`` tokens it is left out
     """
     rows = [_Row.of(rollout, renderer) for rollout in rollouts]
+    if values:
+        for row, rollout in zip(rows, rollouts, strict=True):
+            row.cut_off(rollout, renderer, context)
     width = max((len(row.tokens) for row in rows), default=0)
-    pad = renderer.rendering.pad
-    mask = torch.tensor([[*row.chosen, *([False] * (width - len(row.chosen)))] for row in rows], dtype=torch.bool)
+
+    def padded(name: str, filler: float) -> Tensor:
+        return torch.tensor([[*getattr(row, name), *([filler] * (width - len(row.tokens)))] for row in rows])
+
+    mask, bootstrap = padded("chosen", False).bool(), padded("valued", False).bool()
     return Packed(
         inputs={
-            "tokens": torch.tensor([[*row.tokens, *([pad] * (width - len(row.tokens)))] for row in rows]),
+            "tokens": padded("tokens", renderer.rendering.pad).long(),
             "attention_mask": torch.arange(width) < torch.tensor([[len(row.tokens)] for row in rows]),
-            "trained": mask.clone(),
+            "asked": mask | bootstrap,
             "temperature": torch.tensor([measured_temperature(rollout.sampling) for rollout in rollouts]),
         },
         mask=mask,
-        behaviour_logprobs=torch.tensor([[*row.logprobs, *([0.0] * (width - len(row.tokens)))] for row in rows]),
-        turn=torch.tensor([[*row.turn, *([-1] * (width - len(row.tokens)))] for row in rows]),
+        behaviour_logprobs=padded("logprobs", 0.0).float(),
+        turn=padded("turn", -1).long(),
+        bootstrap=bootstrap if bootstrap.any() else None,
     )
 
 
@@ -44,10 +56,11 @@ class _Row:
     chosen: list[bool]
     logprobs: list[float]
     turn: list[int]
+    valued: list[bool]
 
     @classmethod
     def of(cls, rollout: Rollout, renderer: Renderer) -> _Row:
-        row = cls([], [], [], [])
+        row = cls([], [], [], [], [])
         turns = rollout.turns
         rendered = renderer.turns([turn.observation for turn in turns], [turn.action for turn in turns])
         for place, (turn, (read, said)) in enumerate(zip(turns, rendered, strict=True)):
@@ -62,7 +75,23 @@ class _Row:
             row.logprobs += [*([0.0] * len(read)), *logprobs]
             step = place if turn.step is None else turn.step
             row.turn += [-1] * len(read) + [step] * len(said)
+        row.valued = [False] * len(row.tokens)
         return row
+
+    def cut_off(self, rollout: Rollout, renderer: Renderer, context: int | None) -> None:
+        """Append what the play would have read next, and a place whose value is that of having read it."""
+        if rollout.cut_at is None or not rollout.turns:
+            return
+        observations = [*(turn.observation for turn in rollout.turns), rollout.cut_at]
+        read, _ = renderer.turns(observations, [turn.action for turn in rollout.turns])[-1]
+        if context is not None and len(self.tokens) + len(read) > context:
+            return
+        added = len(read) + 1
+        self.tokens += [*read, renderer.rendering.pad]
+        self.chosen += [False] * added
+        self.logprobs += [0.0] * added
+        self.turn += [-1] * added
+        self.valued += [False] * len(read) + [True]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,23 +116,23 @@ class Layout:
 
 
 def lay_out(inputs: Mapping[str, Tensor], device: torch.device) -> Layout:
-    """Read the inputs of a batch. Without ``trained`` every token but a row's first is asked about.
+    """Read the inputs of a batch. Without ``asked`` every token but a row's first is asked about.
 
-    :raises ValueError: for padding on the left or in the middle, and for a trained token without one before it
+    :raises ValueError: for padding on the left or in the middle, and for a token asked about without one before it
     """
     tokens = inputs["tokens"].to(device)
     present = inputs.get("attention_mask")
     present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present.to(device).bool()
     if (present[:, 1:] & ~present[:, :-1]).any():
         raise ValueError("attention_mask has gaps; expected rows padded on the right, as pack() lays them out")
-    asked = inputs.get("trained")
+    asked = inputs.get("asked")
     if asked is None:
         asked = present.clone()
         asked[:, :1] = False
     else:
         asked = asked.to(device).bool() & present
     if asked[:, :1].any():
-        raise ValueError("a row's first token cannot be trained: nothing before it predicts it")
+        raise ValueError("a row's first token cannot be asked about: nothing before it predicts it")
     rows, places = asked.nonzero(as_tuple=True)
     temperature = inputs.get("temperature")
     if temperature is None:

@@ -95,12 +95,12 @@ class CausalLMPolicy:
 
     def pack(self, rollouts: Sequence[Rollout]) -> Packed:
         """Lay rollouts out, one row each; see ``packing.pack_rollouts``."""
-        return pack_rollouts(rollouts, self.renderer)
+        return pack_rollouts(rollouts, self.renderer, values=self.module.critic is not None, context=self.context)
 
     def columns(self, inputs: Mapping[str, Tensor], wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
-        """Statistics of the trained tokens, [B, T] (``LOGITS`` [B, T, V]), 0 elsewhere; see ``Column``.
+        """Statistics of the tokens asked about, [B, T] (``LOGITS`` [B, T, V]), 0 elsewhere; see ``Column``.
 
-        Without ``trained`` in ``inputs`` every token but a row's first counts as trained.
+        ``inputs["asked"]`` says which; without it every token but a row's first is.
         """
         layout = lay_out(inputs, self.device)
         found = self.module(layout, frozenset(wanted))

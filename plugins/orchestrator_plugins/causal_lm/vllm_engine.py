@@ -134,7 +134,7 @@ class VllmEngine:
         inputs = {
             "tokens": torch.tensor([[*row, *([0] * (width - len(row)))] for row in rows]),
             "attention_mask": place < lengths,
-            "trained": (place >= prompts) & (place < lengths),
+            "asked": (place >= prompts) & (place < lengths),
             "temperature": torch.tensor([measured_temperature(request.sampling) for request in requests]),
         }
         with torch.no_grad():
