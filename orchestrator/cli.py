@@ -94,11 +94,13 @@ def run(
 ) -> None:
     """Run an experiment, and say which arm is better."""
     from orchestrator import plan as plans
+    from orchestrator.report import machine
 
     plan, registry = _make_plan(file, settings or [])
     _refuse_unplayable(plan, local)
     directory = _new_directory(runs, plan.name)
     plans.save_plan(plan, directory)
+    machine.record(directory)
     _play(plan, directory, registry, local=local, as_json=as_json)
 
 

@@ -18,7 +18,7 @@ from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.experiment import Settings
 from orchestrator.markers import hookimpl
 from orchestrator.registry import Components
-from orchestrator.roles import BetweenRounds, Prepares, Reports, Stateful
+from orchestrator.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, Cost
 from orchestrator.seeding import derive_seed
@@ -146,6 +146,7 @@ class Training:
             if self.settings.schedule.steps_per_round == 1:
                 self.components.policy.refresh()
         metrics["train/skipped_updates"] = float(self.trainer.skipped)
+        metrics["observers/errors"] = float(self.events.failures)
         metrics["time/sample_seconds"] = sampled - began
         metrics["time/update_seconds"] = time.perf_counter() - sampled
         metrics = finite(metrics | self._costs())
@@ -226,7 +227,9 @@ class Training:
         policy = self.components.policy
         with self.weights.loaded(self._result_version()):
             policy.refresh()
-            result = evaluate(self.evaluator, tasks, settings, self.settings.sampling.max_tokens)
+            result = evaluate(
+                self.evaluator, tasks, settings, self.settings.sampling.max_tokens, measures=self._measures()
+            )
         if BEHAVIOUR in self.weights:
             with self.weights.loaded(BEHAVIOUR):
                 policy.refresh()
@@ -238,6 +241,11 @@ class Training:
         self.trial.report(self.step, metrics)
         self.events.emit("on_evaluation", step=self.step, metrics=metrics)
         return metrics
+
+    def _measures(self) -> list[Evaluates]:
+        parts = self.components
+        every = [parts.environment, parts.policy, parts.sampler, *(reward for _, _, reward in parts.rewards)]
+        return [part for part in (*every, parts.advantage, parts.objective) if isinstance(part, Evaluates)]
 
     def _save(self) -> None:
         if self.workers.rank:
