@@ -115,8 +115,25 @@ def test_phases_head_gives_each_phase_its_own_outputs():
     game.phase = Phase.DRAW
     assert list(np.flatnonzero(legal_actions(game, "phases"))) == [18, 19]
     assert [choice(game, action, "phases") for action in (18, 19)] == [False, True]
-    with pytest.raises(ValueError, match="action 16 means nothing while seat 0 is to draw; expected 18 to 19"):
+    with pytest.raises(
+        ValueError, match="action 16 means nothing while seat 0 is to draw; expected one of \\[18, 19\\]"
+    ):
         choice(game, 16, "phases")
+
+
+def test_sets_head_names_every_set_of_cards_once():
+    game = game_with("5S 6S 7S KD KC")
+
+    assert head_size("sets") == 52 + 13 * 11 + 4 * (11 + 10 + 9) + 4
+    legal = np.flatnonzero(legal_actions(game, "sets")).tolist()
+    assert sorted(choice(game, action, "sets") for action in legal) == list(legal_discards(game.hands[0]))
+    assert choice(game, card_id("KD"), "sets") == (card_id("KD"),)
+    with pytest.raises(ValueError, match="action 0 means nothing"):
+        choice(game, 0, "sets")
+    game.phase = Phase.CALL
+    assert [choice(game, action, "sets") for action in (315, 316)] == [False, True]
+    game.phase = Phase.DRAW
+    assert [choice(game, action, "sets") for action in (317, 318)] == [False, True]
 
 
 def test_released_defects_of_the_action_head():
@@ -153,7 +170,7 @@ def play_through(environment, index=0, seed=0, choose=None):
 configs = st.fixed_dictionaries(
     {
         "encoding": st.sampled_from(sorted(LENGTHS)),
-        "head": st.sampled_from(["phases", "flat128"]),
+        "head": st.sampled_from(["sets", "phases", "flat128"]),
         "reward": st.sampled_from(["shaped", "coins", "released"]),
         "pickup": st.sampled_from(["own_top", "previous_top"]),
         "opponents": st.sampled_from([["aggressive"], ["balanced"], ["opportunistic"]]),
@@ -208,7 +225,9 @@ def test_rewards_on_the_way_are_points_lost(reward):
     for seen, action, feedback in steps[:-1]:
         phase = int(seen.values[120:123].argmax())
         if phase == 1:
-            expected = sum(card % 13 + 1 for card in legal_discards(hand_of(seen))[action]) / 13
+            place = np.flatnonzero(seen.legal).tolist().index(action)
+            assert place == 0
+            expected = sum(card % 13 + 1 for card in min(legal_discards(hand_of(seen)), key=lambda c: (len(c), c))) / 13
         elif phase == 2:
             after = (points_of(seen) - points_of(feedback.observation)) / 13
             expected = after if reward == "shaped" else -0.1
@@ -244,7 +263,7 @@ def test_released_reward_of_a_call(own, reward):
     game.points[:] = [sum(c % 13 + 1 for c in game.hands[0]), 18 if reward > 0 else 12, 31, 11]
     game.phase = Phase.CALL
 
-    assert episode.step(Action(tokens=(17,), logprobs=(0.0,))).reward == reward
+    assert episode.step(Action(tokens=(316,), logprobs=(0.0,))).reward == reward
 
 
 def test_endless_rounds_look_beyond_the_end():
@@ -263,7 +282,7 @@ def test_aggressive_play_through_the_environment_wins():
         game = episode._game
         wanted = {Phase.CALL: player.call, Phase.DISCARD: player.discard, Phase.DRAW: player.draw}[game.phase](game)
         wanted = tuple(sorted(wanted)) if game.phase == Phase.DISCARD else wanted
-        return next(a for a in np.flatnonzero(seen.legal).tolist() if choice(game, a, "phases") == wanted)
+        return next(a for a in np.flatnonzero(seen.legal).tolist() if choice(game, a, "sets") == wanted)
 
     won = [play_through(environment, i, i, choose)[1][-1][2].metrics["correct"] for i in range(60)]
 
@@ -439,7 +458,7 @@ def test_a_networks_weights_are_loaded(registry, tmp_path):
     policy = registry.build("policy", "mlp", {"hidden": (8,)})
     policy.prepare(environment, frozenset({Column.VALUE}))
     with torch.no_grad():
-        policy.module.actor.bias[17] = 100.0  # call
+        policy.module.actor.bias[316] = 100.0  # call
     save_file(policy.module.state_dict(), tmp_path / "model.safetensors")
     options = {"player": "network", "checkpoint": str(tmp_path), "policy": {"use": "mlp", "hidden": (8,)}}
     tournament = Tournament(TournamentConfig(players=[options, "random"]), 0, registry)
@@ -459,7 +478,7 @@ def test_a_networks_weights_are_loaded(registry, tmp_path):
 
 def test_the_network_player_and_the_environment_read_the_same_actions(registry):
     environment = DhumbalEnvironment(DhumbalConfig())
-    assert (environment.features, environment.actions) == (LENGTHS["e128"], head_size("phases"))
+    assert (environment.features, environment.actions) == (LENGTHS["e128"], head_size("sets"))
     policy = registry.build("policy", "mlp", {"hidden": (16,), "seed": 0})
     policy.prepare(environment, frozenset())
     spec = {"player": "network", "policy": {"use": "mlp", "hidden": (16,), "seed": 0}}
@@ -470,7 +489,7 @@ def test_the_network_player_and_the_environment_read_the_same_actions(registry):
         (action,) = policy.act([context], [Sampling(temperature=0)])
         game = episode._game
         asked = {Phase.CALL: player.call, Phase.DISCARD: player.discard, Phase.DRAW: player.draw}[game.phase](game)
-        assert choice(game, action.tokens[0], "phases") == asked
+        assert choice(game, action.tokens[0], "sets") == asked
         return action.tokens[0]
 
     play_through(environment, choose=choose)

@@ -12,7 +12,7 @@ from orchestrator.api import PluginConfig
 from .game import Pickup
 
 Encoding = Literal["e104", "e117_train", "e117_duel", "e117_championship", "e128"]
-Head = Literal["phases", "flat128"]
+Head = Literal["sets", "phases", "flat128"]
 LearnerDefect = Literal["call_first", "modulo", "endless_rounds"]
 
 
@@ -62,7 +62,7 @@ class NetworkConfig(PlayerConfig):
         {"use": "mlp", "hidden": (128, 64), "activation": "relu"}, description="policy component the weights belong to"
     )
     encoding: Encoding = Field("e128", description="features it was trained on")
-    head: Head = Field("phases", description="action head it was trained with")
+    head: Head = Field("sets", description="action head it was trained with")
     defects: tuple[LearnerDefect, ...] = Field((), description="behaviour of the released championship to keep")
     temperature: float = Field(0.0, ge=0, description="0: the likeliest action")
     seed: int = Field(0, ge=0, description="of initial weights")
@@ -132,7 +132,11 @@ class DhumbalConfig(PluginConfig):
         description="everybody but the learner; networks cannot play here",
     )
     encoding: Encoding = Field("e128", description="what the learner sees; the released code's revision of 2026")
-    head: Head = Field("phases", description="phases: one output per kind of move (20); flat128: as released")
+    head: Head = Field(
+        "sets",
+        description="sets: one output for each set of cards (319); phases: one for each place in the list of legal "
+        "discards (20); flat128: as released, every phase from index 0 on",
+    )
     reward: Literal["shaped", "coins", "released"] = Field(
         "shaped",
         description="shaped: coins / 20 at the end, points the hand loses / 13 on the way, gains charged; coins: the end "

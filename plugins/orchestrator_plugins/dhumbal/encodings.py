@@ -17,16 +17,17 @@ our choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from itertools import combinations
 
 import numpy as np
 
 from .game import Phase, Round
-from .rules import CARDS, HAND_SIZE, START_COINS, TURN_LIMIT, legal_discards
+from .rules import CARDS, HAND_SIZE, RANKS, START_COINS, TURN_LIMIT, legal_discards
 
 MOST_DISCARDS = 16  # of five cards
-PHASES_HEAD = MOST_DISCARDS + 2 + 2  # discards, call [no, yes], draw [deck, pile]
-FLAT_HEAD = 128  # the phase's moves from index 0 on
+FLAT_HEAD = 128
 
 LENGTHS = {"e104": 104, "e117_train": 117, "e117_duel": 117, "e117_championship": 117, "e128": 128}
 SEATS = {"e104": 5, "e117_train": 5, "e117_duel": 2, "e117_championship": 4, "e128": 4}  # most a layout can name
@@ -50,8 +51,14 @@ def encode(game: Round, seat: int, layout: str, *, start_coins: int = START_COIN
 
 
 def head_size(head: str) -> int:
-    """Number of outputs of an action head."""
-    return PHASES_HEAD if head == "phases" else FLAT_HEAD
+    """Number of outputs of an action head.
+
+    ``sets``: one for every set of cards that can be discarded, then call [no, yes], draw [deck, pile]; ``phases``: one for
+    each place in the list of legal discards, then the same four; ``flat128``: the phase's moves from index 0 on.
+    """
+    if head == "sets":
+        return len(_every_set()[0]) + 4
+    return MOST_DISCARDS + 4 if head == "phases" else FLAT_HEAD
 
 
 def legal_actions(game: Round, head: str, defects: Collection[str] = ()) -> np.ndarray:
@@ -60,10 +67,10 @@ def legal_actions(game: Round, head: str, defects: Collection[str] = ()) -> np.n
     :returns: [A] bool; all True under the defect ``modulo``, which wraps every index
     """
     legal = np.zeros(head_size(head), dtype=bool)
-    first, count = _range(game, head)
-    legal[first : first + count] = True
     if "modulo" in defects:
         legal[:] = True
+    else:
+        legal[_outputs(game, head)] = True
     return legal
 
 
@@ -75,13 +82,15 @@ def choice(game: Round, action: int, head: str, defects: Collection[str] = ()) -
     :param defects: ``modulo`` wraps the index into the phase's moves, ``call_first`` reads a call as [yes, no]
     :raises ValueError: an output without meaning in this phase
     """
-    first, count = _range(game, head)
-    index = action % count if "modulo" in defects else action - first
-    if not 0 <= index < count:
+    outputs = _outputs(game, head)
+    if "modulo" in defects:
+        action = outputs[action % len(outputs)]
+    if action not in outputs:
         raise ValueError(
-            f"action {action} means nothing while seat {game.seat} is to {game.phase.name.lower()}; expected {first} "
-            f"to {first + count - 1}"
+            f"action {action} means nothing while seat {game.seat} is to {game.phase.name.lower()}; expected one of "
+            f"{list(outputs)}"
         )
+    index = outputs.index(action)
     if game.phase == Phase.DISCARD:
         return legal_discards(game.hands[game.seat])[index]
     if game.phase == Phase.CALL:
@@ -89,15 +98,36 @@ def choice(game: Round, action: int, head: str, defects: Collection[str] = ()) -
     return bool(index)
 
 
-def _range(game: Round, head: str) -> tuple[int, int]:
-    """First output and number of moves of the present phase."""
+def _outputs(game: Round, head: str) -> Sequence[int]:
+    """The output of each of the phase's moves, in their order."""
     if game.phase == Phase.OVER:
         raise ValueError("the round is over; nobody is to act")
     if game.phase == Phase.DISCARD:
-        return 0, len(legal_discards(game.hands[game.seat]))
-    if head != "phases":
-        return 0, 2
-    return (MOST_DISCARDS if game.phase == Phase.CALL else MOST_DISCARDS + 2), 2
+        legal = legal_discards(game.hands[game.seat])
+        if head != "sets":
+            return range(len(legal))
+        place = _every_set()[1]
+        return [place[cards] for cards in legal]
+    if head == "flat128":
+        return range(2)
+    size = head_size(head)
+    return range(size - 4, size - 2) if game.phase == Phase.CALL else range(size - 2, size)
+
+
+@cache
+def _every_set() -> tuple[tuple[tuple[int, ...], ...], dict[tuple[int, ...], int]]:
+    """Every set of up to five cards that some hand may discard, singles first, and the place of each."""
+    singles = [(card,) for card in range(CARDS)]
+    ranks = [tuple(range(rank, CARDS, RANKS)) for rank in range(RANKS)]
+    same = [cards for rank in ranks for size in (2, 3, 4) for cards in combinations(rank, size)]
+    runs = [
+        tuple(range(suit + low, suit + low + size))
+        for suit in range(0, CARDS, RANKS)
+        for size in range(3, HAND_SIZE + 1)
+        for low in range(RANKS - size + 1)
+    ]
+    every = (*singles, *same, *runs)
+    return every, {cards: place for place, cards in enumerate(every)}
 
 
 def _nothing(values: np.ndarray, game: Round, seat: int, start: int) -> None:
