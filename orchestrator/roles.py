@@ -168,6 +168,14 @@ class Reports(Protocol):
 
 
 @runtime_checkable
+class Evaluates(Protocol):
+    """A component with numbers of its own on an evaluation; asked once per evaluation, for all its rollouts."""
+
+    def evaluate(self, groups: Sequence[RolloutGroup]) -> Mapping[str, float]:
+        """Scalars by name, reported as ``eval/<name>``."""
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """A policy that must know, before anything else, what world it acts in and which statistics it will owe."""
 

@@ -10,6 +10,7 @@ from statistics import fmean
 from orchestrator.evaluation.diversity import distinct_correct
 from orchestrator.evaluation.passk import majority_at_k, pass_at_k
 from orchestrator.experiment import Evaluation
+from orchestrator.roles import Evaluates
 from orchestrator.rollout.collector import Collector
 from orchestrator.types import Rollout, RolloutGroup, RolloutRequest, Sampling, Score, Task
 
@@ -22,18 +23,28 @@ class EvaluationResult:
     tasks: dict[str, tuple[int, int]]  # task id to (rollouts, right ones); empty where nothing says what is right
 
 
-def evaluate(collector: Collector, tasks: Sequence[Task], settings: Evaluation, max_tokens: int) -> EvaluationResult:
+def evaluate(
+    collector: Collector,
+    tasks: Sequence[Task],
+    settings: Evaluation,
+    max_tokens: int,
+    measures: Sequence[Evaluates] = (),
+) -> EvaluationResult:
     """Play every task ``settings.samples`` times and measure.
 
     The seeds are the same at every evaluation of a trial, so that curves move for the policy's sake alone. A failed
     rollout counts as wrong. Right is what the episode's metric ``correct`` says, or a score of at least
     ``success_at``; where neither is known there is no pass@k.
+
+    :param measures: components with numbers of their own on the rollouts, reported as ``eval/<name>``
     """
     sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, max_tokens=max_tokens)
     before = collector.cost.generated_tokens
     collector.begin("evaluation")
     groups = collector([RolloutRequest(task=task, count=settings.samples, sampling=sampling) for task in tasks])
     metrics = _score_metrics(groups, failed=len(collector.failures))
+    for measure in measures:
+        metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
     metrics["eval/tokens"] = float(collector.cost.generated_tokens - before)
     right = [_right(group, settings.success_at) for group in groups]
     if any(flags is None for flags in right) or not any(right):
