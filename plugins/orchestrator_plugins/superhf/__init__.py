@@ -1,0 +1,71 @@
+"""SuperHF: supervised steps on the best of several samples, held near the initial policy (arXiv:2310.16763)."""
+
+from orchestrator.api import Component, Recipe, hookimpl
+
+from .config import BestOfConfig, MeteorSimilarityConfig, SuperHFConfig
+
+PAPER = "arXiv:2310.16763"
+
+
+@hookimpl
+def provide_samplers() -> list[Component]:
+    return [
+        Component(
+            name="best_of",
+            config=BestOfConfig,
+            build=_sampler,
+            summary="samples each task several times and keeps the best",
+            paper=PAPER,
+        )
+    ]
+
+
+@hookimpl
+def provide_rewards() -> list[Component]:
+    return [
+        Component(
+            name="meteor_similarity",
+            config=MeteorSimilarityConfig,
+            build=_similarity,
+            summary="scores nothing; measures at evaluation how alike the answers to different tasks are",
+            paper=PAPER,
+        )
+    ]
+
+
+@hookimpl
+def provide_objectives() -> list[Component]:
+    return [
+        Component(
+            name="superhf",
+            config=SuperHFConfig,
+            build=_objective,
+            summary="cross-entropy plus full-vocabulary forward KL to the initial policy",
+            paper=PAPER,
+        )
+    ]
+
+
+@hookimpl
+def provide_recipes() -> list[Recipe]:
+    from .recipes import RECIPES
+
+    return list(RECIPES)
+
+
+def _sampler(config: BestOfConfig):
+    from .sampler import BestOf
+
+    return BestOf(config)
+
+
+def _similarity(config: MeteorSimilarityConfig):
+    from .similarity import MeteorSimilarity
+
+    return MeteorSimilarity(config)
+
+
+def _objective(config: SuperHFConfig):
+    from .objective import SuperHF
+
+    return SuperHF(config)
