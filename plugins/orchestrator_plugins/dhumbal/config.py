@@ -72,10 +72,8 @@ def _player(value: Any) -> Any:
     return {"player": value} if isinstance(value, str) else value
 
 
-AnyPlayer = Annotated[
-    Annotated[RandomConfig | StyleConfig | SearchConfig | NetworkConfig, Field(discriminator="player")],
-    BeforeValidator(_player),
-]
+_Spelt = Annotated[RandomConfig | StyleConfig | SearchConfig | NetworkConfig, Field(discriminator="player")]
+AnyPlayer = Annotated[_Spelt, BeforeValidator(_player, json_schema_input_type=str | _Spelt)]
 
 
 class TournamentConfig(PluginConfig):
