@@ -117,10 +117,13 @@ def backbone_of(transformer: nn.Module) -> nn.Module:
 
 
 def plain_weights(transformer: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every weight under the name transformers gives it, adapters merged in; tied ones once."""
+    """Every weight under the name transformers gives it, adapters merged in; tied ones under each name.
+
+    vLLM, for one, keeps a head of its own even where it is tied to the embedding, and must be given it.
+    """
     owners = dict(transformer.named_modules())
     with torch.no_grad():
-        for name, parameter in transformer.named_parameters():
+        for name, parameter in transformer.named_parameters(remove_duplicate=False):
             if ".lora_" in name:
                 continue
             owner = owners[name.rpartition(".")[0].removesuffix(".base_layer")]
