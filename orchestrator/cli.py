@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from orchestrator import __version__
 from orchestrator.console import TrialTable, err, is_terminal, out, table
 from orchestrator.errors import ConfigError, OrchestratorError, Problem
 from orchestrator.guard import FAILED, INTERRUPTED, guarded, show_tracebacks
@@ -282,6 +283,7 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
     err.print(f"run directory: {directory}", highlight=False, soft_wrap=True)
     watcher = TrialTable(plan, err if as_json or not is_terminal() else out)
     began = time.monotonic()
+    registry.manager.configure({"version": __version__, "run_directory": str(directory)})
     for info, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
         err.print(f"plugin {info} failed at the start of the sweep: {error}", highlight=False, soft_wrap=True)
     with _resumable(directory), watcher.shown():
@@ -291,8 +293,7 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
         err.print(f"plugin {info} failed at the end of the sweep: {error}", highlight=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
-        reason = (result.error or "no reason was left").strip().splitlines()[-1]
-        err.print(f"trial {result.trial} failed: {reason}", style="red", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"trial {result.trial} failed: {_reason(result.error)}", style="red", highlight=False, markup=False, soft_wrap=True)
     if failed:
         err.print(
             f"{len(failed)} of {len(results)} trials failed; their errors: {directory}/trials/*/result.json. "
@@ -302,6 +303,13 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
         )
         raise typer.Exit(FAILED)
     logging.getLogger(__name__).info("%s trials in %.0f s", len(results), time.monotonic() - began)
+
+
+def _reason(error: str | None) -> str:
+    """The error at the end of a traceback, with the notes below it that name the plugin."""
+    lines = (error or "no reason was left").strip().splitlines()
+    last_frame = max((index for index, line in enumerate(lines) if line.startswith("  ")), default=-1)
+    return "; ".join(line for line in lines[last_frame + 1 :] if line)
 
 
 def _results(plan: Plan, directory: Path, registry: Registry, local: bool, watcher: TrialTable) -> list[TrialResult]:

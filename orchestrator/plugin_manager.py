@@ -49,6 +49,7 @@ class PluginManager:
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         self._infos: dict[str, PluginInfo] = {}
+        self._configured: dict[str, Any] | None = None
         self.broken: dict[str, BrokenPlugin] = {}
         self.failures: dict[str, int] = {}  # observers that raised, by plugin
 
@@ -132,7 +133,10 @@ class PluginManager:
         return info
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Call the historic hook ``configure``; plugins registered later get it too."""
+        """Call the historic hook ``configure``; plugins registered later get it too. Equal settings are sent once."""
+        if self._configured == settings:
+            return
+        self._configured = dict(settings)
         with self._blaming("configure"):
             self._pluggy.hook.configure.call_historic(kwargs={"settings": settings})
 

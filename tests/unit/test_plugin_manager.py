@@ -243,6 +243,7 @@ def test_configure_reaches_plugins_that_come_late():
     seen, manager = [], PluginManager()
     manager.configure({"version": "1"})
     manager.register(Configured(), "late")
+    manager.configure({"version": "1"})
 
     assert seen == [{"version": "1"}]
 
