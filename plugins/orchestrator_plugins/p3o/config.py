@@ -1,0 +1,47 @@
+"""Options of P3O, each with its source."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from orchestrator.api import PluginConfig, UseReward
+
+
+class P3OConfig(PluginConfig):
+    """Options of the objective."""
+
+    clipping: Literal["separate", "joint"] = Field(
+        "separate",
+        description="separate: each response's probability ratio is clipped (paper: V1); joint: the pair's difference "
+        "of log-probabilities is (paper: V2)",
+    )
+    clip: float = Field(
+        0.2,
+        gt=0,
+        description="half-width of the clip, of a ratio or, with joint, in nats; paper: epsilon, 0.2 in the code",
+    )
+    max_weight: float = Field(
+        10.0,
+        gt=1,
+        description="importance weights stay between 1 / max_weight and max_weight; code: cliprange_ratio, 10",
+    )
+    kl_weight: float = Field(
+        0.05, ge=0, description="weight of the log-ratio to the reference in the reward; paper: beta, 0.05 on HH"
+    )
+    kl_at: Literal["current", "old"] = Field(
+        "current",
+        description="whose log-ratio enters the reward: the current policy's at every optimiser step (as released), "
+        "or that of the policy that sampled",
+    )
+    pairing: Literal["all", "disjoint"] = Field(
+        "all", description="pairs of more than two siblings: every pair, or (0, 1), (2, 3), ...; paper: two responses"
+    )
+
+
+class ShiftedConfig(PluginConfig):
+    """Options of the shifted reward."""
+
+    reward: UseReward = Field(UseReward(use="exact"), description="the reward that is shifted")
+    deviation: float = Field(
+        1.0, ge=0, description="standard deviation of the tasks' constants, which are normal and fixed by the task's id"
+    )
