@@ -74,7 +74,7 @@ def test_dars_reports_what_it_sampled(directory, arm):
 def test_optimiser_steps_follow_epochs_and_mini_batches_not_rows(directory, arm, most):
     epochs, minibatches = most
     [newest] = sorted((directory / "trials" / f"{arm}-s0" / "checkpoints").glob("step-000002"))
-    taken = json.loads((newest / "state.json").read_text())["trainer"]["updates"]
+    taken = json.loads((newest / "state.json").read_text())["state"]["trainer"]["updates"]
 
     assert taken == sum(epochs * min(minibatches, m["rollout/groups_trained"]) for m in steps(directory, arm))
 
