@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -173,8 +172,3 @@ def shared_prompts(layout: Layout) -> list[int]:
     tokens = layout.tokens.cpu().numpy()
     owners: dict[bytes, int] = {}
     return [owners.setdefault(tokens[row, :end].tobytes(), row) for row, end in enumerate(layout.prompts)]
-
-
-def flattened(lists: Sequence[Sequence[int]]) -> list[int]:
-    """One list out of several."""
-    return list(chain.from_iterable(lists))
