@@ -1,4 +1,4 @@
-"""The sweep's own record: one JSON object a line, appended and synced before anything acts on it.
+"""The sweep's own record: one JSON object a line, appended before anything acts on it.
 
 Everything a resumed sweep must know is here: which trials exist, what they reported, what the scheduler decided, what
 the searcher proposed. Reading it back in order rebuilds the early-stopping state exactly.
@@ -96,9 +96,11 @@ class Journal:
         self._drop_torn_line()
         self.history = read(directory)
 
-    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, records: Iterable[Mapping[str, Any]], *, sync: bool = True) -> None:
         """Write records and wait until the disk has them.
 
+        :param sync: False: hand them to the system only, which a killed driver survives but a power cut may not; for
+            what other files say too
         :raises OSError: the disk is full; what was half written is dropped when the journal is next opened
         """
         lines = [json.dumps({**record, "time": time.time()}, separators=(",", ":")) for record in records]
@@ -106,7 +108,8 @@ class Journal:
             return
         self._file.write(("\n".join(lines) + "\n").encode())
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if sync:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Release the file."""

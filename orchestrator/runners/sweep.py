@@ -92,7 +92,7 @@ class Sweep:
     def started(self, trial: str) -> None:
         """Note that a worker has the trial."""
         entry = self.history.trials[trial]
-        self._journal.append([{"kind": "start", "trial": trial}])
+        self._journal.append([{"kind": "start", "trial": trial}], sync=False)
         entry.starts += 1
         entry.status, entry.error = "running", None
         self._live.add(trial)
@@ -196,7 +196,7 @@ class Sweep:
 
     def _end(self, entry: TrialHistory, result: TrialResult) -> None:
         record = {"kind": "end", "trial": entry.spec.id, "status": result.status, "step": result.step}
-        self._journal.append([{**record, "error": result.error}])
+        self._journal.append([{**record, "error": result.error}], sync=False)  # result.json says it too
         entry.status, entry.error = result.status, result.error
         self._live.discard(entry.spec.id)
         self.progress.trial_update(entry.spec.id, result.status, result.step, result.metrics)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from orchestrator import __version__, plan
 from orchestrator.errors import CheckpointError, PluginContractError, TrialError, TrialStopped
@@ -21,8 +19,7 @@ from orchestrator.plan import TrialSpec
 from orchestrator.registry import Components, Registry, load_registry
 from orchestrator.runners.results import gather, read_result, trial_directory, write_result
 from orchestrator.seeding import derive_seed
-from orchestrator.training import loop
-from orchestrator.training.checkpoint import MODEL, checkpoints, load_module
+from orchestrator.training import procedure
 from orchestrator.training.events import Events
 from orchestrator.training.ledger import METRICS, Ledger, finite
 from orchestrator.types import Trial, TrialResult
@@ -50,10 +47,10 @@ def run_spec(
     """
     registry = registry or load_registry()
     _compare(fingerprint, registry)
-    registry.manager.add_default(loop)
+    registry.manager.add_default(procedure)
     registry.manager.configure({"version": __version__, "run_directory": str(run_directory)})
     settings = Settings.model_validate(spec.config)
-    torch.set_num_threads(max(1, int(settings.resources.cpus)))
+    _limit_threads(max(1, int(settings.resources.cpus)), now=settings.policy is not None)
     return _play(spec, settings, run_directory, trial_directory(run_directory, spec.id), registry, report)
 
 
@@ -89,8 +86,8 @@ def _play(
     events.emit("on_trial_start")
     try:
         components = build(settings, registry, spec.seed)
-        if components.policy is not None and not checkpoints(directory / "checkpoints"):
-            _load_start(settings, components, run_directory, registry)
+        if components.policy is not None:
+            _load_start(settings, components, directory, run_directory, registry)
         result = registry.manager.first("run_trial", trial=trial, components=components)
     except Exception as error:
         logger.error("trial %s failed: %s", spec.id, error)
@@ -120,7 +117,10 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
         return None if spec is None else registry.build(role, spec.use, spec.options)
 
     environment = one("environment")
-    torch.manual_seed(derive_seed(seed, "policy"))
+    if settings.policy is not None:
+        import torch
+
+        torch.manual_seed(derive_seed(seed, "policy"))
     policy = one("policy")
     components = Components(
         environment=environment,
@@ -137,18 +137,27 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
                 f"environment {settings.environment.use!r} speaks {environment.speaks}, policy {settings.policy.use!r} "
                 f"understands {policy.speaks}; choose a policy for {environment.speaks}"
             )
+        from orchestrator.training import loop
+
         loop.prepare(components, settings, seed)
     return components
 
 
-def _load_start(settings: Settings, components: Components, run_directory: Path, registry: Registry) -> None:
-    """Give the policy the weights of the shared start phase, playing the phase first if nobody has."""
-    if settings.start is None:
+def _load_start(
+    settings: Settings, components: Components, directory: Path, run_directory: Path, registry: Registry
+) -> None:
+    """Give a new trial's policy the weights of the shared start phase, playing the phase first if nobody has."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from orchestrator.training.checkpoint import MODEL, checkpoints, load_module
+
+    if settings.start is None or checkpoints(directory / "checkpoints"):
         return
     if settings.start.checkpoint is not None:
         path = Path(settings.start.checkpoint).expanduser()
     else:
-        path = _start_phase(settings, run_directory, registry)
+        path = checkpoints(_start_phase(settings, run_directory, registry) / "checkpoints")[-1]
     try:
         tensors = load_file(path / MODEL)
     except (OSError, SafetensorError) as error:
@@ -172,7 +181,7 @@ def _start_phase(settings: Settings, run_directory: Path, registry: Registry) ->
             done = _play(spec, phase, run_directory, directory, registry, None)
     if done.status != "done":
         raise TrialError(f"the start phase in {directory} failed:\n{done.error}")
-    return checkpoints(directory / "checkpoints")[-1]
+    return directory
 
 
 @contextmanager
@@ -181,6 +190,15 @@ def _only_one(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _limit_threads(count: int, *, now: bool) -> None:
+    """Keep torch to so many threads, without importing it for a procedure that may not need it."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(count))  # read when torch is imported
+    if now or "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
 
 
 def _compare(fingerprint: Mapping[str, str] | None, registry: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import logging
 import queue
@@ -12,13 +13,16 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune import Trainable
 
 from orchestrator.errors import TrialError, TrialStopped
 from orchestrator.plan import Phase, TrialSpec
 from orchestrator.runners.results import trial_directory
+
+if TYPE_CHECKING:
+    from orchestrator.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +96,7 @@ class _Play:
         try:
             # TrialStopped never comes out of run_spec: it ends the trial there, with its hooks and its result.
             with _sole_player(directory), _log_to(directory / "trial.log"):
-                result = run_spec(self._spec, self._run, self._fingerprint, report=self._report)
+                result = run_spec(self._spec, self._run, self._fingerprint, self._report, _registry())
             status, error = result.status, result.error
         except BaseException as raised:
             # Whatever a trial raises ends this trial only; the driver writes it into the result.
@@ -108,6 +112,14 @@ class _Play:
         self._go.acquire()
         if self._leaving:
             raise TrialStopped
+
+
+@functools.cache
+def _registry() -> Registry:
+    """The plugins of this process, found once: what was imported stays, whatever happens to the files."""
+    from orchestrator.registry import load_registry
+
+    return load_registry()
 
 
 @contextmanager

@@ -1,0 +1,15 @@
+"""The core's own procedure, ``train``, declared apart from the loop: a plugin's procedure need not wait for torch."""
+
+from __future__ import annotations
+
+from orchestrator.markers import hookimpl
+from orchestrator.registry import Components
+from orchestrator.types import Trial, TrialResult
+
+
+@hookimpl(trylast=True)
+def run_trial(trial: Trial, components: Components) -> TrialResult:
+    """Play the procedure ``train``."""
+    from orchestrator.training import loop
+
+    return loop.run_trial(trial, components)
