@@ -32,7 +32,7 @@ def run(registry, directory, text, *overrides):
 TOURNAMENT = """
 name: cards
 procedure: dhumbal_tournament
-environment: {use: dhumbal_tournament, published: rules}
+environment: {use: dhumbal_tournament, resamples: 200, published: rules}
 seeds: [42]
 tracking: {enabled: false}
 """
@@ -64,7 +64,9 @@ def test_a_run_without_tournaments_has_no_section(tmp_path):
 
 
 def test_another_environment_is_refused_by_name(registry, tmp_path):
-    [result] = run(registry, tmp_path, TOURNAMENT.replace("dhumbal_tournament, published: rules", "dhumbal"))
+    [result] = run(
+        registry, tmp_path, TOURNAMENT.replace("dhumbal_tournament, resamples: 200, published: rules", "dhumbal")
+    )
 
     assert result.status == "failed"
     assert "plays the environment 'dhumbal_tournament', not 'dhumbal'" in result.error
@@ -77,7 +79,7 @@ def test_the_published_sweep_plans_without_problems():
 
 
 def test_a_killed_tournament_continues_to_identical_totals(registry, tmp_path):
-    text = TOURNAMENT.replace("published: rules", "deals: 1500, chunk: 32, resamples: 100")
+    text = TOURNAMENT.replace("published: rules", "deals: 1500, chunk: 32")
     [whole] = run(registry, tmp_path / "whole", text)
     program = (
         "import sys\nfrom pathlib import Path\n"
@@ -150,3 +152,13 @@ def test_a_trained_checkpoint_plays_a_tournament(registry, tmp_path):
 
     assert result.status == "done", result.error
     assert "ppo, Oct 2025" in render(tmp_path / "cards")
+
+
+@pytest.mark.slow
+def test_ppo_learns_to_beat_three_random_players(registry, tmp_path):
+    overrides = ["schedule.steps=25", "evaluation.every=0", "evaluation.first=false", "evaluation.tasks=300"]
+    overrides += ["seeds=[0]", "tracking.enabled=false"]
+    plan = plans.make(load_experiment(SWEEPS / "dhumbal_ppo.yaml", overrides), registry)
+    [result] = local.run(plan, tmp_path, registry)
+
+    assert result.metrics["eval/pass_at_1"] >= 0.8  # after 800 of the 2,000 rounds it may take

@@ -23,7 +23,7 @@ from scipy import stats
 
 
 def run(directory, seed=42, **options):
-    tournament = Tournament(TournamentConfig(**options), seed)
+    tournament = Tournament(TournamentConfig(resamples=100, **options), seed)
     records = play_tournament(tournament, Chronicle(directory), lambda *_: None)
     return tournament, records
 
@@ -198,7 +198,7 @@ def test_an_interrupted_tournament_continues_to_identical_totals(tmp_path, seati
         raise Killed
 
     for _ in range(3):  # three processes die, each after one chunk
-        tournament = Tournament(TournamentConfig(**options), 42)
+        tournament = Tournament(TournamentConfig(resamples=100, **options), 42)
         with pytest.raises(Killed):
             play_tournament(tournament, Chronicle(tmp_path / "cut"), kill)
         with (tmp_path / "cut" / ROUNDS).open("ab") as file:
@@ -358,9 +358,9 @@ def test_searches_do_not_look_at_hidden_cards():
 
 def test_ismcts_beats_three_random_players():
     rng, players = Random(2), [Ismcts(iterations=15)] + [RandomPlayer()] * 3
-    won = sum(play(Round([0] * 4, rng), players).winner == 0 for _ in range(12))
+    won = sum(play(Round([0] * 4, rng), players).winner == 0 for _ in range(30))
 
-    assert won >= 7  # a random player in its seat would win three
+    assert won >= 14  # a random player in its seat would win about nine
 
 
 def test_ace_opponents_make_calling_look_bad():
