@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from orchestrator.errors import blame
 from orchestrator.evaluation.diversity import distinct_correct
 from orchestrator.evaluation.passk import majority_at_k, pass_at_k
 from orchestrator.experiment import Evaluation
@@ -28,7 +29,7 @@ def evaluate(
     tasks: Sequence[Task],
     settings: Evaluation,
     max_tokens: int,
-    measures: Sequence[Evaluates] = (),
+    measures: Sequence[tuple[str, Evaluates]] = (),
 ) -> EvaluationResult:
     """Play every task ``settings.samples`` times and measure.
 
@@ -36,15 +37,17 @@ def evaluate(
     rollout counts as wrong. Right is what the episode's metric ``correct`` says, or a score of at least
     ``success_at``; where neither is known there is no pass@k.
 
-    :param measures: components with numbers of their own on the rollouts, reported as ``eval/<name>``
+    :param measures: components with numbers of their own on the rollouts, reported as ``eval/<name>``, each with the
+        plugin to blame
     """
     sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, max_tokens=max_tokens)
     before = collector.cost.generated_tokens
     collector.begin("evaluation")
     groups = collector([RolloutRequest(task=task, count=settings.samples, sampling=sampling) for task in tasks])
     metrics = _score_metrics(groups, failed=len(collector.failures))
-    for measure in measures:
-        metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
+    for plugin, measure in measures:
+        with blame(plugin, where="Evaluates.evaluate"):
+            metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
     metrics["eval/tokens"] = float(collector.cost.generated_tokens - before)
     right = [_right(group, settings.success_at) for group in groups]
     if any(flags is None for flags in right) or not any(right):

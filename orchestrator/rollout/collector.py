@@ -81,6 +81,7 @@ class Collector:
         self._max_turns, self._concurrent = max_turns, concurrent
         self._seed, self._phase = seed, phase
         self._labels = dict(labels or {})
+        self.played = 0  # rollouts of the present step, failed ones included
         self._step: object = 0
         self._version = 0
         self._played: Counter[str] = Counter()
@@ -89,7 +90,7 @@ class Collector:
         """Start a step: seeds follow it, failures are counted anew."""
         self._step, self._version = step, version
         self._played.clear()
-        self.failures = []
+        self.failures, self.played = [], 0
 
     def __call__(self, requests: Sequence[RolloutRequest]) -> list[RolloutGroup]:
         """Play and score; one group per request, without the rollouts that failed (a group may be empty)."""
@@ -99,6 +100,7 @@ class Collector:
         for world in worlds:
             for rollout in world.rollouts(self._version):
                 self.cost.rollouts += 1
+                self.played += 1
                 if rollout.error is None:
                     rollouts[world.place].append(rollout)
                 else:

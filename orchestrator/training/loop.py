@@ -132,7 +132,7 @@ class Training:
         if isinstance(self.components.sampler, Reports):
             with blame(self._labels["sampler"], where="sampler.report"):
                 metrics |= self.components.sampler.report()
-        self._refuse_too_many_failures(groups)
+        self._refuse_too_many_failures()
         self.events.emit("on_rollouts", step=self.step, groups=[*groups, *_failed_groups(groups, self.collector)])
         groups = self._kept(groups)
         metrics["rollout/groups_trained"] = float(len(groups))
@@ -167,9 +167,8 @@ class Training:
             return list(groups)
         return [group for group in groups if len({score.value for score in group.scores}) > 1]
 
-    def _refuse_too_many_failures(self, groups: Sequence[RolloutGroup]) -> None:
-        failures = self.collector.failures
-        played = len(failures) + sum(len(group.rollouts) for group in groups)
+    def _refuse_too_many_failures(self) -> None:
+        failures, played = self.collector.failures, self.collector.played
         limit = self.settings.failures.rollout_share
         if failures and len(failures) > limit * played:
             plugins = sorted({failure.plugin for failure in failures})
@@ -193,6 +192,8 @@ class Training:
                 self._extrapolate()
             elif Weights.PREVIOUS in needed:
                 self.weights.keep(Weights.PREVIOUS)
+            if schedule.refresh_optimizer == "round":
+                self.trainer.fresh_optimizer()
         elif extrapolates or Weights.PREVIOUS in needed:
             self.weights.keep(Weights.PREVIOUS)
         if Weights.REFERENCE in needed and (first or schedule.refresh_reference == "round"):
@@ -211,7 +212,6 @@ class Training:
             with blame(self._labels["objective"], where="objective.between_rounds"):
                 start = self.components.objective.between_rounds(trained, dict(self.weights.get(Weights.PREVIOUS)))
             self.weights.load(start)
-            self.trainer.fresh_optimizer()
         self.weights.keep(Weights.PREVIOUS, trained)
 
     def _result_version(self) -> str:
@@ -242,10 +242,14 @@ class Training:
         self.events.emit("on_evaluation", step=self.step, metrics=metrics)
         return metrics
 
-    def _measures(self) -> list[Evaluates]:
-        parts = self.components
-        every = [parts.environment, parts.policy, parts.sampler, *(reward for _, _, reward in parts.rewards)]
-        return [part for part in (*every, parts.advantage, parts.objective) if isinstance(part, Evaluates)]
+    def _measures(self) -> list[tuple[str, Evaluates]]:
+        parts, labels = self.components, self._labels
+        singles = [
+            (labels.get(role, "(core)"), getattr(parts, role))
+            for role in ("environment", "policy", "sampler", "advantage", "objective")
+        ]
+        every = singles + [(labels.get("reward", "(core)"), reward) for _, _, reward in parts.rewards]
+        return [(label, part) for label, part in every if isinstance(part, Evaluates)]
 
     def _save(self) -> None:
         if self.workers.rank:
