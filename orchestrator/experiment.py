@@ -51,6 +51,9 @@ class Schedule(Section):
     refresh_reference: Literal["never", "round"] = Field(
         "never", description="when the reference becomes the trained policy"
     )
+    refresh_optimizer: Literal["never", "round"] = Field(
+        "never", description="when the optimiser forgets its moments: round makes each round a training of its own"
+    )
 
 
 class Optimizer(Section):
