@@ -149,7 +149,7 @@ def searched_problems(
         for problem in problems:
             if problem.path.partition(".")[0] == top:
                 detail = "" if problem.path == path else f"{problem.path}: "
-                yield Problem(f"search.{path}", f"in arm {judged.arm.name!r}: {detail}{problem.message}")
+                yield Problem(f"search.{path}", f"{detail}{problem.message}")
 
 
 def _settings(data: Mapping[str, Any], problems: list[Problem]) -> tuple[Settings, frozenset[str]]:

@@ -234,12 +234,17 @@ def _search_problems(judged: list[Judged], variation: Variation, registry: Regis
     wrong = {problem.path.removeprefix("search.") for problem in found}
     sound = {path: spec for path, spec in variation.search.items() if path not in wrong}
     for dimension in search.space(sound).dimensions:
+        arms: dict[Problem, list[str]] = {}
         for one in judged:
 
             def apply(value: Any, one: Judged = one, path: str = dimension.path) -> dict[str, Any]:
                 return merge(one.arm.data, at(path, value))
 
-            yield from searched_problems(one, dimension.path, dimension.extremes(), apply, registry)
+            for problem in dict.fromkeys(searched_problems(one, dimension.path, dimension.extremes(), apply, registry)):
+                arms.setdefault(problem, []).append(one.arm.name)
+        for problem, names in arms.items():
+            where = "" if len(names) == len(judged) else f"in {', '.join(names)}: "
+            yield Problem(problem.path, where + problem.message)
 
 
 def _lay_out_trials(

@@ -422,6 +422,16 @@ def test_all_problems_come_at_once(registry):
     }
 
 
+def test_a_searched_option_must_be_there_in_every_arm(registry):
+    arms = "arms: {a: {recipe: grpo}, b: {recipe: rloo}, c: {recipe: rloo, advantage: null}}\n"
+
+    found = problems(registry, arms + "search: {advantage.x: {int: [1, 2]}, optimizer.lr: {uniform: [0, 1]}}")
+
+    assert found["search.optimizer.lr"] == "Input should be greater than 0; got 0.0"  # said once for all arms
+    assert found["search.advantage.x"].startswith("in a, b: unknown key. It takes no options.")
+    assert "in c: advantage.use: missing" in found["search.advantage.x"]
+
+
 def test_missing_keys_say_what_to_write(registry):
     found = problems(registry, "recipe: grpo", base="")
 
