@@ -39,7 +39,8 @@ class _Group(TyperGroup):
         return [*super().list_commands(ctx), *sorted(_plugin_commands())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return super().get_command(ctx, cmd_name) or _plugin_commands().get(cmd_name)
+        found = super().get_command(ctx, cmd_name) or _plugin_commands().get(cmd_name)
+        return found or _plugin_commands(every_plugin=True).get(cmd_name)
 
 
 app = typer.Typer(
@@ -57,9 +58,7 @@ app.add_typer(plugins, name="plugins")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="an experiment file", show_default=False)]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE", help="settings over the file, as in schedule.steps=10", show_default=False
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="settings over the file, as in schedule.steps=10", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Local = Annotated[bool, typer.Option("--local", help="play trials one after another in this process, without Ray")]
@@ -293,7 +292,13 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
         err.print(f"plugin {info} failed at the end of the sweep: {error}", highlight=False, soft_wrap=True)
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
-        err.print(f"trial {result.trial} failed: {_reason(result.error)}", style="red", highlight=False, markup=False, soft_wrap=True)
+        err.print(
+            f"trial {result.trial} failed: {_reason(result.error)}",
+            style="red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     if failed:
         err.print(
             f"{len(failed)} of {len(results)} trials failed; their errors: {directory}/trials/*/result.json. "
@@ -350,12 +355,15 @@ def _report(runs: Sequence[Path], registry: Registry, *, as_json: bool) -> None:
 
 
 @functools.cache
-def _plugin_commands() -> dict[str, Any]:
-    """Click commands that plugins provide, by name; what cannot be loaded is left to ``plugins list`` to explain."""
+def _plugin_commands(every_plugin: bool = False) -> dict[str, Any]:
+    """Click commands that plugins provide, by name; what cannot be loaded is left to ``plugins list`` to explain.
+
+    :param every_plugin: import all plugins, not just those whose source mentions the hook
+    """
     from orchestrator.plugin_manager import PluginManager
 
     manager = PluginManager()
-    manager.discover(strict=False)
+    manager.discover(None if every_plugin else manager.mentioning("provide_commands"), strict=False)
     commands = {}
     for _, provided in manager.call_each("provide_commands"):
         for command in provided:

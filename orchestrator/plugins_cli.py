@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from orchestrator.component import Component, Recipe, Role
 from orchestrator.console import err, out, show_error, table
 from orchestrator.errors import ConfigError, OrchestratorError, Problem, did_you_mean
 from orchestrator.guard import FAILED, guarded
 
 if TYPE_CHECKING:
+    from orchestrator.component import Component, Recipe
     from orchestrator.plugin_manager import PluginInfo, PluginManager
     from orchestrator.registry import Registry
 
@@ -23,7 +23,7 @@ plugins = typer.Typer(help="Look at plugins, check them, and make new ones.", no
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
-_KINDS = (*(str(role) for role in Role), "recipe")
+_KINDS = ("environment", "policy", "sampler", "reward", "advantage", "objective", "recipe")
 
 
 @plugins.command("list")
@@ -163,7 +163,7 @@ def _row(info: PluginInfo, provided: dict[str, list[str]]) -> dict[str, Any]:
 
 def _described(kind: str, one: Component | Recipe) -> dict[str, Any]:
     described: dict[str, Any] = {"kind": kind, "name": one.name, "summary": one.summary, "paper": one.paper}
-    if isinstance(one, Recipe):
+    if kind == "recipe":
         return described | {"overlay": one.overlay}
     return described | {"options": one.config.model_json_schema()}
 
@@ -173,7 +173,7 @@ def _show(kind: str, one: Component | Recipe, info: PluginInfo) -> None:
     for line in (one.summary, one.paper):
         if line:
             out.print(Text(f"  {line}"), soft_wrap=True)
-    if isinstance(one, Recipe):
+    if kind == "recipe":
         from orchestrator.console import flatten
 
         for path, value in flatten(one.overlay).items():
