@@ -205,15 +205,15 @@ def load_registry(only: Iterable[str] | None = None) -> Registry:
     return Registry(manager)
 
 
-def option_problems(error: ValidationError, model: type[BaseModel], path: str, data: Any = None) -> list[Problem]:
+def option_problems(error: ValidationError, model: type[BaseModel], path: str, data: Any) -> list[Problem]:
     """Turn pydantic's errors into problems at the path the user typed, with the nearest key for unknown ones.
 
     :param path: where ``data`` stands in the file; empty for the whole file
-    :param data: what was judged, to tell the user's keys from pydantic's names of union members; None: keep all
+    :param data: what was judged, to tell the user's keys from pydantic's names of union members
     """
     found: dict[str, list[str]] = {}
     for detail in error.errors():
-        typed = tuple(map(str, detail["loc"])) if data is None else _typed(detail["loc"], data)
+        typed = _typed(detail["loc"], data)
         where = ".".join(filter(None, (path, *typed)))
         if detail["type"] == "extra_forbidden":
             fields = _fields_at(model, typed[:-1])
