@@ -85,7 +85,7 @@ class Bare:
             "tokens": tokens,
             "attention_mask": attention,
             "temperature": torch.ones(rows),
-            "trained": mask,
+            "asked": mask,
         }
         logprobs = policy.columns(inputs, frozenset({Column.LOGPROB}))[Column.LOGPROB]
         loss = -torch.where(mask, logprobs * advantages[:, None], 0.0).sum() / mask.sum()

@@ -35,7 +35,7 @@ from orchestrator.component import (
     UseReward,
     UseSampler,
 )
-from orchestrator.errors import ConfigError, OrchestratorError, Problem, TrialError
+from orchestrator.errors import ConfigError, ContextError, OrchestratorError, Problem, TrialError
 from orchestrator.markers import hookimpl
 from orchestrator.registry import Components, Registry, load_registry
 from orchestrator.roles import (
@@ -136,6 +136,7 @@ __all__ = [
     "Components",
     "ConfigError",
     "Context",
+    "ContextError",
     "Couples",
     "Credit",
     "Environment",

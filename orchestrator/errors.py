@@ -2,6 +2,7 @@
 
 OrchestratorError
 ├── ConfigError (ValueError)            the user's file or command line
+├── ContextError (ValueError)           a policy cannot act in some contexts of a call
 ├── PluginError                         a plugin cannot be used
 │   ├── PluginLoadError (ImportError)   it does not import
 │   └── PluginContractError (TypeError) it breaks the contract of a hook, component or role
@@ -45,6 +46,20 @@ class ConfigError(OrchestratorError, ValueError):
 
     def __reduce__(self):
         return type(self), (self.problems,), {"__notes__": getattr(self, "__notes__", [])}
+
+
+class ContextError(OrchestratorError, ValueError):
+    """A policy cannot act in some contexts of a call; their episodes fail, the others go on.
+
+    ``contexts`` are their places in the call.
+    """
+
+    def __init__(self, contexts: Iterable[int], message: str):
+        self.contexts = tuple(contexts)
+        super().__init__(message)
+
+    def __reduce__(self):
+        return type(self), (self.contexts, str(self)), {"__notes__": getattr(self, "__notes__", [])}
 
 
 class PluginError(OrchestratorError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:
-    """Lay whole groups out as one batch, siblings contiguous.
+    """Lay whole groups out as one batch, siblings contiguous, on the device of the policy's parameters.
 
     ``max_tokens`` is the token limit of an action times the most turns of any rollout, so that
     ``Reduction.CONSTANT`` does not depend on padding.
@@ -29,7 +29,7 @@ def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:
     scores = [score for group in groups for score in group.scores]
     if not rollouts:
         raise ValueError("no rollout to assemble")
-    packed = policy.pack(rollouts)
+    packed = _on_device(policy.pack(rollouts), next(policy.module.parameters()).device)
     if packed.mask.shape[0] != len(rollouts):
         raise ValueError(f"pack gave {packed.mask.shape[0]} rows for {len(rollouts)} rollouts")
     device = packed.mask.device
@@ -65,6 +65,16 @@ def last_tokens(mask: Tensor, turn: Tensor) -> Tensor:
     later = torch.cat([later[:, 1:], torch.full_like(later[:, :1], width)], dim=1)
     following = turn.gather(1, later.clamp(max=width - 1))
     return mask & ((later == width) | (following != turn))
+
+
+def _on_device(packed: Packed, device: torch.device) -> Packed:
+    return Packed(
+        inputs={name: tensor.to(device) for name, tensor in packed.inputs.items()},
+        mask=packed.mask.to(device),
+        behaviour_logprobs=packed.behaviour_logprobs.to(device),
+        turn=packed.turn.to(device),
+        bootstrap=None if packed.bootstrap is None else packed.bootstrap.to(device),
+    )
 
 
 def _place_rewards(packed: Packed, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.errors import blame
+from orchestrator.errors import ContextError, blame
 from orchestrator.rollout.scoring import score_group
 from orchestrator.seeding import derive_seed
 from orchestrator.types import (
@@ -184,28 +184,42 @@ class Collector:
 
     def _advance(self, worlds: Sequence[_World]) -> None:
         """Let everybody who is to act, act; then step every world once."""
-        asked = [world for world in worlds if world.script is None]
-        contexts = [context for world in asked for context in world.contexts()]
-        actions: Sequence[Action] = ()
-        if contexts:
-            sampling = [world.sampling for world in asked for _ in world.pending]
-            started = time.perf_counter()
-            with blame(self._labels.get("policy", "policy"), where="Policy.act"):
-                actions = self._policy.act(contexts, sampling)
-                if len(actions) != len(contexts):
-                    raise ValueError(f"act returned {len(actions)} actions for {len(contexts)} contexts")
-            self.cost.act_seconds += time.perf_counter() - started
-            self.cost.generated_tokens += sum(len(action.tokens) for action in actions)
-            self.cost.prompt_tokens += sum(action.context_tokens for action in actions)
-        answers = iter(actions)
+        answers = iter(self._act([world for world in worlds if world.script is None]))
         started = time.perf_counter()
-        for world in worlds:
+        for world in [world for world in worlds if world.pending]:
             if world.script is None:
                 chosen = {agent: next(answers) for agent in world.pending}
                 self._in_environment(world, world.step, chosen, self._max_turns)
             else:
                 self._in_environment(world, world.step_script, self._max_turns)
         self.cost.environment_seconds += time.perf_counter() - started
+
+    def _act(self, worlds: Sequence[_World]) -> Sequence[Action]:
+        """Ask the policy for everybody who is to act; a world it cannot act in fails, the others are asked again."""
+        while True:
+            places = [(world, context) for world in worlds for context in world.contexts()]
+            if not places:
+                return ()
+            sampling = [world.sampling for world, _ in places]
+            started = time.perf_counter()
+            try:
+                with blame(self._labels.get("policy", "policy"), where="Policy.act"):
+                    actions = self._policy.act([context for _, context in places], sampling)
+                    if len(actions) != len(places):
+                        raise ValueError(f"act returned {len(actions)} actions for {len(places)} contexts")
+            except ContextError as error:
+                if not error.contexts:
+                    raise
+                for place in error.contexts:
+                    world = places[place][0]
+                    world.error, world.pending = _describe(error), {}
+                    self._close(world)
+                worlds = [world for world in worlds if world.pending]
+                continue
+            self.cost.act_seconds += time.perf_counter() - started
+            self.cost.generated_tokens += sum(len(action.tokens) for action in actions)
+            self.cost.prompt_tokens += sum(action.context_tokens for action in actions)
+            return actions
 
     def _in_environment(self, world: _World, call: Any, *arguments: Any) -> None:
         try:
@@ -215,10 +229,14 @@ class Collector:
             world.error = _describe(error)
             world.pending = {}
         if not world.pending:
-            try:
+            self._close(world)
+
+    def _close(self, world: _World) -> None:
+        try:
+            with blame(self._labels.get("environment", "environment"), where="episode"):
                 world.close()
-            except Exception as error:
-                world.error = world.error or _describe(error)
+        except Exception as error:
+            world.error = world.error or _describe(error)
 
 
 @dataclass(slots=True)

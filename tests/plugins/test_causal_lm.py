@@ -9,9 +9,21 @@ import pytest
 import torch
 from orchestrator_plugins.causal_lm import statistics
 from orchestrator_plugins.causal_lm.config import CausalLMConfig
-from orchestrator_plugins.causal_lm.policy import CausalLMPolicy, ContextOverflow
+from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
 
-from orchestrator.api import Action, Column, ConfigError, Context, Finish, Rollout, Sampling, Stop, Turn, load_registry
+from orchestrator.api import (
+    Action,
+    Column,
+    ConfigError,
+    Context,
+    ContextError,
+    Finish,
+    Rollout,
+    Sampling,
+    Stop,
+    Turn,
+    load_registry,
+)
 
 FORWARDS = ("lean", "transformers")
 PER_TOKEN = frozenset(Column) - {Column.LOGITS}
@@ -399,7 +411,7 @@ def test_new_weights_act_from_the_next_refresh_on(forward, snapshot):
 def test_a_full_window_names_the_conversations_that_fill_it():
     policy = build(model={"context": 32})
 
-    with pytest.raises(ContextOverflow, match=r"1 of 2 conversations.*40 tokens.*holds 32") as caught:
+    with pytest.raises(ContextError, match=r"1 of 2 conversations.*40 tokens.*holds 32") as caught:
         policy.act([context("5"), context("x" * 38)], [Sampling()] * 2)
     (cut,) = policy.act([context("x" * 27)], [Sampling(max_tokens=50, top_k=40)])
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
-from orchestrator.api import Action, Column, Context, Environment, Packed, Rollout, Sampling, Speaks
+from orchestrator.api import Action, Column, Context, ContextError, Environment, Packed, Rollout, Sampling, Speaks
 
 from .config import CausalLMConfig
 from .engine import TransformersEngine
@@ -17,17 +19,6 @@ from .lean import lean_for
 from .loading import load
 from .module import CausalLMModule, check_head, plain_weights
 from .packing import lay_out, pack_rollouts
-
-
-class ContextOverflow(ValueError):
-    """Some conversations leave no room for another token; ``contexts`` are their places in the call."""
-
-    def __init__(self, contexts: tuple[int, ...], message: str):
-        self.contexts = contexts
-        super().__init__(message)
-
-    def __reduce__(self):
-        return type(self), (self.contexts, str(self)), {"__notes__": getattr(self, "__notes__", [])}
 
 
 class CausalLMPolicy:
@@ -53,13 +44,13 @@ class CausalLMPolicy:
     def act(self, contexts: Sequence[Context], sampling: Sequence[Sampling]) -> Sequence[Action]:
         """Continue every conversation by one action.
 
-        :raises ContextOverflow: when a conversation fills the context window
+        :raises ContextError: when a conversation fills the context window
         """
         prompts = [self.renderer.context(context.observations, context.actions) for context in contexts]
         full = tuple(place for place, prompt in enumerate(prompts) if len(prompt) >= self.context)
         if full:
             longest = max(len(prompts[place]) for place in full)
-            raise ContextOverflow(
+            raise ContextError(
                 full,
                 f"{len(full)} of {len(prompts)} conversations leave no room to act: the longest has {longest} tokens, "
                 f"the model's window holds {self.context}. Shorten the prompts, allow fewer turns "
@@ -121,7 +112,8 @@ class CausalLMPolicy:
         if self._config.model.lora and self._config.model.preset:
             lm = self.module.transformer
             whole["state_dict"] = dict(plain_weights(lm))
-        lm.save_pretrained(directory, **whole)
+        with _quiet():
+            lm.save_pretrained(directory, **whole)
         (self._loaded.tokenizer.save if self._config.model.preset else self._loaded.tokenizer.save_pretrained)(
             directory
         )
@@ -139,6 +131,18 @@ class CausalLMPolicy:
             rows=self._config.batch_rows,
             snapshot=self._config.snapshot,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar off the terminal, which shows trials."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _default_device() -> str:

@@ -12,6 +12,7 @@ class Plain:
     """Packs a rollout as ``[0] a a [0] b b ...``: one observation token before each action."""
 
     speaks = Speaks.MESSAGES
+    module = torch.nn.Linear(1, 1)
 
     def pack(self, rollouts):
         rows = []

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from orchestrator.errors import ContextError
 from orchestrator.rollout.collector import Collector
 from orchestrator.types import Action, Context, Feedback, RolloutRequest, Sampling, Score, Speaks, Stop, Task
 
@@ -250,6 +251,28 @@ def test_agents_of_one_world_act_in_one_call_and_become_siblings():
     assert [(turn.step, turn.reward) for turn in plays["a"].turns] == [(0, 1.0), (1, 4.0)]
     assert [(turn.step, turn.reward) for turn in plays["b"].turns] == [(0, 2.0)]
     assert [(turn.step, turn.reward) for turn in plays["c"].turns] == [(1, 8.0)]
+
+
+def test_a_context_the_policy_cannot_act_in_fails_its_own_rollout_only():
+    class Narrow(Echo):
+        def act(self, contexts, sampling):
+            full = [place for place, context in enumerate(contexts) if len(context.actions) == 2]
+            if full:
+                raise ContextError(full, "the window is full")
+            return super().act(contexts, sampling)
+
+    environment = Counting()
+    collect = Collector(environment, Narrow(), labels={"policy": "'models' (y 2)"})
+
+    long, short = collect([RolloutRequest(task=_task(n), count=2) for n in (3, 2)])
+
+    assert long.rollouts == ()
+    assert len(short.rollouts) == 2
+    assert [failure.rollout.error for failure in collect.failures] == [
+        "ContextError: the window is full; raised by plugin 'models' (y 2) in Policy.act"
+    ] * 2
+    assert environment.closed == 4
+    assert collect.cost.generated_tokens == 2 * (4 + 4)
 
 
 def test_a_policy_that_raises_stops_the_trial_with_its_name():
