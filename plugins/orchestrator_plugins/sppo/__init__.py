@@ -1,0 +1,33 @@
+"""SPPO: self-play preference optimisation (arXiv:2405.00675)."""
+
+from orchestrator.api import Component, Recipe, hookimpl
+
+from .config import SppoConfig
+
+PAPER = "arXiv:2405.00675"
+
+
+@hookimpl
+def provide_objectives() -> list[Component]:
+    return [
+        Component(
+            name="sppo",
+            config=SppoConfig,
+            build=_objective,
+            summary="regresses each answer's log-ratio on its win rate against the policy that sampled it",
+            paper=PAPER,
+        )
+    ]
+
+
+@hookimpl
+def provide_recipes() -> list[Recipe]:
+    from .recipes import RECIPES
+
+    return list(RECIPES)
+
+
+def _objective(config: SppoConfig):
+    from .objective import Sppo
+
+    return Sppo(config)
