@@ -168,28 +168,29 @@ class MlpPolicy:
         """
         if Column.VALUE in wanted and self.module.critic is None:
             raise RuntimeError("this policy was prepared without a critic; declare (.., VALUE) in `needs`")
-        legal = inputs["legal"]
-        present = legal.any(-1)
-        legal = legal[present]
+        shape = inputs["legal"].shape[:2]
+        present = inputs["legal"].any(-1).flatten().nonzero().squeeze(1)
+        real = {name: inputs[name].flatten(0, 1)[present] for name in ("features", "legal", "actions")}
+        legal = real["legal"]
         logits, values = self.module(
-            inputs["features"][present], choose=bool(wanted - {Column.VALUE}), value=Column.VALUE in wanted
+            real["features"], choose=bool(wanted - {Column.VALUE}), value=Column.VALUE in wanted
         )
         found: dict[Column, Tensor] = {}
         if values is not None:
             found[Column.VALUE] = values
         if logits is not None:
-            temperature = inputs["temperature"][:, None].expand_as(present)[present]
+            temperature = inputs["temperature"][present // shape[1]]
             logits = (logits / temperature[:, None]).masked_fill(~legal, float(ILLEGAL))
             logprobs = torch.log_softmax(logits, -1)
             if Column.LOGPROB in wanted:
-                found[Column.LOGPROB] = logprobs.gather(-1, inputs["actions"][present][:, None]).squeeze(-1)
+                found[Column.LOGPROB] = logprobs.gather(-1, real["actions"][:, None]).squeeze(-1)
             if Column.ENTROPY in wanted:
                 found[Column.ENTROPY] = -(logprobs.exp() * logprobs).sum(-1)
             if Column.VOCAB_MEAN_LOGPROB in wanted:
                 found[Column.VOCAB_MEAN_LOGPROB] = logprobs.masked_fill(~legal, 0).sum(-1) / legal.sum(-1)
             if Column.LOGITS in wanted:
                 found[Column.LOGITS] = logits
-        return {column: _spread(values, present) for column, values in found.items()}
+        return {column: _spread(values, present, shape) for column, values in found.items()}
 
     def refresh(self) -> None:
         """Copy the trained weights to the network that acts."""
@@ -219,8 +220,7 @@ def _truncated(logprobs: np.ndarray, legal: np.ndarray, sampling: Sequence[Sampl
     return log_softmax(logprobs, truncate(logprobs, legal, top_k, top_p))
 
 
-def _spread(values: Tensor, present: Tensor) -> Tensor:
+def _spread(values: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
     """Put [N, ...] back to [B, T, ...], 0 where nothing was computed."""
-    full = values.new_zeros(*present.shape, *values.shape[1:])
-    full[present] = values
-    return full
+    full = values.new_zeros(shape.numel(), *values.shape[1:])
+    return full.index_copy(0, places, values).unflatten(0, shape)
