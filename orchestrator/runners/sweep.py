@@ -46,7 +46,7 @@ class Sweep:
         self._searches = bool(plan.experiment.get("search"))
         self._schedulers: dict[str, schedulers.Scheduler | None] = {}
         self._live: set[str] = set()
-        self._unmeasured: set[str] = set()
+        self._unmeasured: set[str] = set()  # arms
         self._confirmed = not self._searches
         self._journal = Journal(directory)
         self.history = self._journal.history
@@ -206,11 +206,12 @@ class Sweep:
         for name in names:
             if name in metrics:
                 return float(metrics[name])
-        if trial not in self._unmeasured:
-            self._unmeasured.add(trial)
+        arm = self.history.trials[trial].spec.arm
+        if self._searches and arm not in self._unmeasured:
+            self._unmeasured.add(arm)
             logger.warning(
-                "trial %s measures no %s, so it is never stopped early nor chosen; it measures: %s",
-                trial,
+                "arm %s measures no %s, so its trials are never stopped early nor chosen; set tune.metric to one of: %s",
+                arm,
                 " or ".join(names),
                 ", ".join(sorted(metrics)),
             )

@@ -32,10 +32,14 @@ def _rungs(run: Path) -> list[tuple[float, str, int, float, str]]:
     return [(r.rung, r.trial, r.step, r.value, r.decision) for r in read(run).reports if r.rung is not None]
 
 
+def _count(run: Path, kind: str) -> int:
+    return sum(record["kind"] == kind for record in ladder.journal(run))
+
+
 def _kill_after(driver, run: Path, reports: int, delay: float) -> None:
     """Kill the driver with signal 9 a moment after so many reports were written."""
     deadline = time.monotonic() + 120
-    while sum(record["kind"] == "report" for record in ladder.journal(run)) < reports:
+    while _count(run, "report") < reports:
         assert driver.poll() is None, driver.stderr.read()[-4000:]
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -59,7 +63,7 @@ def test_three_kills_of_the_driver_leave_the_results_and_rungs_of_an_unbroken_ru
     broken = ladder.run_directory(tmp_path / "cut", driver)
     ended: set[str] = set()
     for third in range(3):
-        after = min(max(1, round(reports * (third + moments.random()) / 3)), reports - 1)
+        after = max(round(reports * (third + 0.8 * moments.random()) / 3), _count(broken, "report") + 1)
         _kill_after(driver, broken, after, delay=moments.uniform(0, 0.15))
         seen = {record["trial"] for record in ladder.journal(broken) if record["kind"] == "end"}
         assert ended <= seen
@@ -85,7 +89,7 @@ def test_three_kills_of_the_driver_leave_the_results_and_rungs_of_an_unbroken_ru
         assert rows == ladder.steps_of(unbroken / "trials" / trial)
         assert len({(kind, step) for kind, step, _ in rows}) == len(rows)
     records = ladder.journal(broken)
-    assert sum(record["kind"] == "sweep" for record in records) == 4
+    assert _count(broken, "sweep") == 4
     for trial in results:
         kinds = [r["kind"] for r in records if r.get("trial") == trial and r["kind"] in ("start", "end")]
         assert kinds.index("end") == len(kinds) - 1, f"{trial} was played again after its end: {kinds}"
