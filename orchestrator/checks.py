@@ -331,6 +331,16 @@ def _start_possible(judged: Judged, registry: Registry) -> Iterator[Problem]:
             yield Problem("start.checkpoint", f"no model.safetensors in {str(path)!r}; give the folder of a checkpoint")
 
 
+def _one_worker(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    workers = judged.settings.resources.workers
+    if workers > 1:
+        yield Problem(
+            "resources.workers",
+            f"{workers} processes in one trial are not played yet; give 1. Trials run side by side: see "
+            "resources.concurrent",
+        )
+
+
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Problem]]], ...] = (
     # the sections a check reads, and the check; one whose sections have problems of their own is left out
     (("procedure", "policy", "sampler", "objective"), _roles_filled),
@@ -343,6 +353,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Prob
     (("schedule", "objective"), _minibatches_possible),
     (("sampling", "schedule"), _sampling_trainable),
     (("start", "resources"), _start_possible),
+    (("resources",), _one_worker),
 )
 
 

@@ -192,8 +192,7 @@ class Resources(Section):
 
     cpus: float = Field(1, gt=0, description="CPU cores per worker, torch threads included")
     gpus: float = Field(0, ge=0, description="GPUs per worker")
-    workers: int = Field(1, ge=1, description="processes per trial; more than one needs a Ray Train group")
-    strategy: Literal["ddp", "fsdp"] = Field("ddp", description="how several workers share a model")
+    workers: int = Field(1, ge=1, description="processes per trial; only 1 is played so far")
     concurrent: int | None = Field(None, ge=1, description="trials at once; null: as many as fit")
     address: str | None = Field(None, description="a running Ray cluster, or `auto`; null: a local one")
 
