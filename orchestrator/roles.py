@@ -139,7 +139,12 @@ class AdvantageEstimator(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is minimised? Never sees a model, never divides by a batch size."""
+    """What is minimised? Never sees a model, never divides by a batch size.
+
+    Terms with masks of their own are counted over all micro-batches before any is weighed, which takes a forward pass.
+    An objective whose masks follow from the batch alone says so with ``counts_ahead = True``: then ``terms`` is called
+    on [B, T] numbers of no meaning to count them, and no pass is needed.
+    """
 
     needs: frozenset[Need]
     couples: Couples

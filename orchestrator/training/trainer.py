@@ -243,10 +243,21 @@ class Trainer:
             if len(micros) == 1:
                 denominators = denominators.count(terms, micros[0])
             else:
+                ahead = getattr(self._objective, "counts_ahead", False)
                 with torch.no_grad():
                     for micro in micros:
-                        denominators = denominators.count(self._terms(micro)[0], micro)
+                        counted = self._blank_terms(micro) if ahead else self._terms(micro)[0]
+                        denominators = denominators.count(counted, micro)
         return denominators.summed(self._workers.total)
+
+    def _blank_terms(self, micro: Batch) -> Terms:
+        """Terms whose masks alone mean something, for an objective that reads those off the batch."""
+        blank = torch.zeros(micro.mask.shape, device=micro.mask.device)
+        missing = {need: blank for need in self._objective.needs if need not in micro.columns}
+        micro = replace(micro, columns={**micro.columns, **missing})
+        with blame(self._labels.get("objective", "(core)"), where="objective"):
+            terms = self._objective.terms(micro, dict.fromkeys((n.column for n in self._objective.needs), blank))
+        return override_reduction(terms, self._settings.update.reduction)
 
     def _columns(self, micro: Batch, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
         with blame(self._labels.get("policy", "(core)"), where="Policy.columns"):

@@ -559,6 +559,30 @@ def test_a_trial_that_dies_at_a_rounds_end_or_within_continues_as_if_it_had_not(
     assert all(torch.equal(t, saved(whole, 6)[1][n]) for n, t in saved(mended, 6)[1].items())
 
 
+@pytest.mark.parametrize("recipe", ["apo_dpo", "apo_sppo"])
+def test_micro_batches_change_no_number_and_cost_no_pass(tmp_path, monkeypatch, recipe):
+    from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
+
+    forward, calls = CausalLMPolicy.columns, []
+    monkeypatch.setattr(
+        CausalLMPolicy,
+        "columns",
+        lambda self, inputs, wanted: calls.append(len(inputs["tokens"])) or forward(self, inputs, wanted),
+    )
+    overrides = (f"recipe={recipe}", "schedule.steps=2", "update.drop_constant_groups=false")
+    if recipe == "apo_sppo":
+        overrides = (f"recipe={recipe}", "schedule.steps=2", "objective.base.step_size=4.0")
+
+    whole = run(make(*overrides), tmp_path / "whole")
+    passed = sum(calls)
+    cut = run(make(*overrides, "update.micro_batch_rows=5"), tmp_path / "cut")
+
+    assert sum(calls) == 2 * passed  # every row as often as before
+    assert len(calls) > 12
+    for (_, _, one), (_, _, other) in zip(rows(whole), rows(cut), strict=True):
+        assert one == pytest.approx(other, rel=2e-4, abs=2e-5)
+
+
 def test_a_plan_whose_reference_stays_behind_is_refused():
     with pytest.raises(ConfigError, match=r"schedule\.refresh_reference: is 'never', but objective apo"):
         make("schedule.refresh_reference=never")

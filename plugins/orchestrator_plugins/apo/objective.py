@@ -35,6 +35,7 @@ class Apo:
     def __init__(self, base: Objective, momentum: float | tuple[float, ...]):
         self.base, self.momentum = base, momentum
         self.needs, self.couples = base.needs, base.couples
+        self.counts_ahead = getattr(base, "counts_ahead", False)
         self.rounds = 0  # rounds that have ended
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:

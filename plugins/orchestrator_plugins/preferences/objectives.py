@@ -39,6 +39,7 @@ class _Pairwise:
 
     couples = Couples.GROUPS
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
+    counts_ahead = True  # which groups have a pair follows from the scores
 
     def __init__(self, config: PairConfig):
         self.config = config

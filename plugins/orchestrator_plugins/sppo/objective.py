@@ -39,6 +39,7 @@ class Sppo:
 
     couples = Couples.GROUPS
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
+    counts_ahead = True  # which answers are chosen follows from scores and win rates
 
     def __init__(self, config: SppoConfig):
         self.config = config
