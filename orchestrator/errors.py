@@ -49,17 +49,14 @@ class ConfigError(OrchestratorError, ValueError):
 
 
 class ContextError(OrchestratorError, ValueError):
-    """A policy cannot act in some contexts of a call; their episodes fail, the others go on.
+    """A policy cannot act in some contexts of a call, whose places are ``contexts``: their episodes fail, others go on."""
 
-    ``contexts`` are their places in the call.
-    """
-
-    def __init__(self, contexts: Iterable[int], message: str):
+    def __init__(self, message: str, contexts: Iterable[int] = ()):
         self.contexts = tuple(contexts)
         super().__init__(message)
 
     def __reduce__(self):
-        return type(self), (self.contexts, str(self)), {"__notes__": getattr(self, "__notes__", [])}
+        return type(self), (str(self), self.contexts), {"__notes__": getattr(self, "__notes__", [])}
 
 
 class PluginError(OrchestratorError):

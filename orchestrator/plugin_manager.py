@@ -93,7 +93,7 @@ class PluginManager:
         for name, twins in _by_name(rows).items():
             entry, info = twins[0]
             if len({other.distribution for _, other in twins}) > 1:
-                sources = " and ".join(f"{other.distribution} {other.version}" for _, other in twins)
+                sources = " and ".join(sorted(f"{other.distribution} {other.version}" for _, other in twins))
                 remedy = (
                     f"{sources} both register the entry point {name!r}; uninstall one, or rename its row under "
                     f'[project.entry-points."{ENTRY_POINT_GROUP}"]'

@@ -29,6 +29,10 @@ def test_every_error_has_one_sentence_and_stands_in_the_tree(kind):
     assert (kind.__doc__ or "").count(".") == 1
 
 
+def test_contexts_survive_pickling():
+    assert pickle.loads(pickle.dumps(errors.ContextError("full", [3, 1]))).contexts == (3, 1)
+
+
 def test_errors_refine_the_standard_types():
     assert issubclass(ConfigError, ValueError)
     assert issubclass(errors.PluginLoadError, ImportError)

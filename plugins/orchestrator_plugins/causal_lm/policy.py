@@ -51,10 +51,10 @@ class CausalLMPolicy:
         if full:
             longest = max(len(prompts[place]) for place in full)
             raise ContextError(
-                full,
                 f"{len(full)} of {len(prompts)} conversations leave no room to act: the longest has {longest} tokens, "
                 f"the model's window holds {self.context}. Shorten the prompts, allow fewer turns "
                 "(sampling.max_turns), or take a model with a longer window",
+                full,
             )
         requests = [
             Request(

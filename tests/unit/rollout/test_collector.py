@@ -258,7 +258,7 @@ def test_a_context_the_policy_cannot_act_in_fails_its_own_rollout_only():
         def act(self, contexts, sampling):
             full = [place for place, context in enumerate(contexts) if len(context.actions) == 2]
             if full:
-                raise ContextError(full, "the window is full")
+                raise ContextError("the window is full", full)
             return super().act(contexts, sampling)
 
     environment = Counting()
