@@ -90,13 +90,13 @@ class Sweep:
         return found
 
     def started(self, trial: str) -> None:
-        """Note that a worker has the trial."""
+        """Note that the trial was handed out; its worker may still wait for a place."""
         entry = self.history.trials[trial]
         self._journal.append([{"kind": "start", "trial": trial}], sync=False)
         entry.starts += 1
         entry.status, entry.error = "running", None
         self._live.add(trial)
-        self.progress.trial_update(trial, "running", max(0, entry.last_step), {})
+        self.progress.trial_update(trial, "pending", max(0, entry.last_step), {})
 
     def report(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Judge one evaluation of a trial.

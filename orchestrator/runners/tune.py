@@ -200,6 +200,11 @@ class _Look(tune.Callback):
         self._sweep = sweep
         self._next = 0.0
 
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Show that a worker plays the trial."""
+        row = last_row(trial_directory(self._sweep.directory, trial.trial_id)) or {"step": 0, "metrics": {}}
+        self._sweep.progress.trial_update(trial.trial_id, "running", row["step"], row["metrics"])
+
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Look, if it is time."""
         if time.monotonic() < self._next:
