@@ -131,7 +131,8 @@ class TrialTable:
 
     def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
         """Hear that a trial moved on."""
-        row = self._rows.setdefault(trial, self._row(self._example))
+        shared = trial.startswith("start-")  # a warm-up, played once for all who begin with it
+        row = self._rows.setdefault(trial, self._row((self._example.get("start") or {}) if shared else self._example))
         changed = row.status != status
         row.status, row.step = status, max(step, row.step)
         row.metrics.update(metrics)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.runners.progress import Silent
 from orchestrator.runners.results import FINISHED, read_result, trial_directory
 from orchestrator.runners.trial import run_spec
+from orchestrator.runners.watch import watching
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
@@ -30,11 +30,8 @@ def run(plan: Plan, directory: Path, registry: Registry, progress: Progress | No
         result = read_result(trial_directory(directory, spec.id))
         if result is None or result.status not in FINISHED:
             progress.trial_update(spec.id, "running", 0, {})
-
-            def report(step: int, metrics: Mapping[str, float], trial: str = spec.id) -> None:
-                progress.trial_update(trial, "running", step, metrics)
-
-            result = run_spec(spec, directory, plan.fingerprint, report, registry)
+            with watching(directory, lambda trial=spec.id: [trial], progress):
+                result = run_spec(spec, directory, plan.fingerprint, registry=registry)
         progress.trial_update(spec.id, result.status, result.step, result.metrics)
         results.append(result)
     return results

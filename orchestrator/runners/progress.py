@@ -7,11 +7,12 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """A watcher of a sweep. Called from the driver's main thread; it must return quickly."""
+    """A watcher of a sweep. Called from the driver's main thread or the one that looks at files; it must return quickly."""
 
     def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
         """Hear that a trial moved on.
 
+        :param trial: the trial's id; ``start-<hash>`` for a shared start phase
         :param status: pending, running, done, stopped or failed
         :param step: the last step known, 0 before the first
         :param metrics: the newest values known by name; may be empty

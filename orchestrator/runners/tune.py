@@ -22,8 +22,8 @@ from orchestrator.errors import ConfigError, Problem
 from orchestrator.experiment import Failures, Resources
 from orchestrator.plan import Plan, TrialSpec
 from orchestrator.runners.progress import Progress
-from orchestrator.runners.results import last_row, trial_directory
 from orchestrator.runners.sweep import Sweep
+from orchestrator.runners.watch import SECONDS, look
 from orchestrator.types import TrialResult
 
 for _name, _value in {  # read by Ray when it is imported or started; a user's own setting wins
@@ -51,7 +51,6 @@ from orchestrator.runners.worker import PlayTrial  # noqa: E402
 logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # trials queued beyond those that fit, so that a free worker need not wait for the next one
-_LOOK_EVERY = 1.0  # seconds between looks at the metrics of running trials
 
 
 def run(plan: Plan, directory: Path, *, progress: Progress | None = None) -> list[TrialResult]:
@@ -198,22 +197,20 @@ class _Look(tune.Callback):
 
     def __init__(self, sweep: Sweep):
         self._sweep = sweep
+        self._playing: set[str] = set()  # those a worker has taken up, of those handed out
         self._next = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Show that a worker plays the trial."""
-        row = last_row(trial_directory(self._sweep.directory, trial.trial_id)) or {"step": 0, "metrics": {}}
-        self._sweep.progress.trial_update(trial.trial_id, "running", row["step"], row["metrics"])
+        self._playing.add(trial.trial_id)
+        self._sweep.progress.trial_update(trial.trial_id, "running", 0, {})
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Look, if it is time."""
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + _LOOK_EVERY
-        for trial in self._sweep.live:
-            row = last_row(trial_directory(self._sweep.directory, trial))
-            if row is not None:
-                self._sweep.progress.trial_update(trial, "running", row["step"], row["metrics"])
+        self._next = time.monotonic() + SECONDS
+        look(self._sweep.directory, self._playing & set(self._sweep.live), self._sweep.progress)
 
 
 def _payload(sweep: Sweep, spec: TrialSpec) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""Shows steps between reports: reads the newest row of every metrics file that is being written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.runners.progress import Progress
+from orchestrator.runners.results import last_row, read_result, trial_directory
+
+SECONDS = 1.0  # between looks
+
+
+def look(directory: Path, trials: Iterable[str], progress: Progress) -> None:
+    """Tell the watcher where the given trials and the shared start phases stand.
+
+    :param directory: the run's directory
+    :param trials: those that run now
+    """
+    for trial in trials:
+        row = last_row(trial_directory(directory, trial))
+        if row is not None:
+            progress.trial_update(trial, "running", row["step"], row["metrics"])
+    for phase in sorted((directory / "start").glob("[!.]*/metrics.jsonl")):
+        row, result = last_row(phase.parent), read_result(phase.parent)
+        if row is not None:
+            status = "running" if result is None else result.status
+            progress.trial_update(f"start-{phase.parent.name}", status, row["step"], row["metrics"])
+
+
+@contextmanager
+def watching(directory: Path, trials: Callable[[], Iterable[str]], progress: Progress) -> Iterator[None]:
+    """Look every second while the block runs, from a thread of its own."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SECONDS):
+            look(directory, trials(), progress)
+
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
