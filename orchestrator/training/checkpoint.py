@@ -35,6 +35,7 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
     :param policy: its module is saved; a policy with ``export(directory)`` adds what its own library loads
     :param state: JSON values and tensors, nested in dicts with string keys and lists
     :raises OSError: the disk is full or not writable; earlier checkpoints are untouched
+    Checkpoints of later steps (unreadable ones that a resumed trial went back from) do not count as kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:06d}"
@@ -44,10 +45,10 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
         aside.mkdir()
         if hasattr(policy, "export"):
             policy.export(aside)
-        save_file(module_tensors(policy.module), aside / MODEL)
+        _save_tensors(module_tensors(policy.module), aside / MODEL)
         tensors: dict[str, Tensor] = {}
         skeleton = _split(state, tensors, "")
-        save_file(tensors, aside / TENSORS)
+        _save_tensors(tensors, aside / TENSORS)
         sizes = {file.name: file.stat().st_size for file in sorted(aside.iterdir()) if file.is_file()}
         _write(aside / STATE, json.dumps({"step": step, "files": sizes, "state": skeleton}, allow_nan=True))
         _sync(aside)
@@ -56,14 +57,16 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in checkpoints(folder)[:-keep]:
+    found = checkpoints(folder)
+    for old in found[: found.index(target) + 1][:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first, readable or not."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    found = (path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(found, key=lambda path: (len(path.name), path.name))  # a seventh digit follows the six padded ones
 
 
 def load_newest(folder: Path, policy: Any) -> tuple[int, dict[str, Any]] | None:
@@ -102,7 +105,7 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]
                 raise CheckpointError(f"checkpoint {path}: {name} has {actual} bytes, {size} were written")
         tensors = load_file(path / TENSORS)
         return int(content["step"]), _join(content["state"], tensors), load_file(path / MODEL)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -170,6 +173,13 @@ def _join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, list):
         return [_join(item, tensors) for item in value]
     return value
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(f"{path}: {error}") from error
 
 
 def _write(path: Path, text: str) -> None:

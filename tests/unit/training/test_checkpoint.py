@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from orchestrator.errors import CheckpointError
+from orchestrator.training import checkpoint
 from orchestrator.training.checkpoint import checkpoints, load_module, load_newest, module_tensors, save_checkpoint
 
 
@@ -137,3 +139,30 @@ def test_nothing_is_executed_when_a_strangers_checkpoint_is_read(tmp_path):
 
     assert files == {".safetensors", ".json"}
     assert json.loads((tmp_path / "step-000001" / "state.json").read_text())["step"] == 1
+
+
+def test_a_step_of_seven_digits_is_newer_than_one_of_six(tmp_path):
+    for step in (999_999, 1_000_000):
+        save_checkpoint(tmp_path, step, Policy(), {}, keep=1)
+
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-1000000"]
+
+
+def test_an_unreadable_checkpoint_of_a_later_step_does_not_push_out_the_one_just_written(tmp_path):
+    save_checkpoint(tmp_path, 2, Policy(), {}, keep=1)
+    save_checkpoint(tmp_path, 9, Policy(), {}, keep=1)
+    (tmp_path / "step-000009" / "state.json").write_text("{")
+
+    save_checkpoint(tmp_path, 4, Policy(), {}, keep=1)
+
+    assert load_newest(tmp_path, Policy())[0] == 4
+
+
+def test_a_disk_that_is_full_for_safetensors_is_an_operating_system_error(tmp_path, monkeypatch):
+    def full(tensors, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+
+    with pytest.raises(OSError, match=r"model\.safetensors: .* No space left"):
+        save_checkpoint(tmp_path, 1, Policy(), {}, keep=1)
