@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,6 @@ class Trainer:
         """Forget the optimiser's state."""
         self._optimizer = make_optimizer(self._named, self._settings.optimizer)
 
-    @property
-    def wanted(self) -> frozenset[Column]:
-        """Columns this trainer will ever ask the policy for."""
-        return frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs | self._credit_needs)})
-
     def update(self, batch: Batch, step: int, *, fresh: bool = True) -> dict[str, float]:
         """Train on one batch of whole groups.
 
@@ -86,6 +81,13 @@ class Trainer:
         single = count == 1 and schedule.epochs == 1
         if Need(Weights.OLD, Column.LOGITS) in self._objective.needs and not single:
             self._weights.keep(Weights.OLD)
+        try:
+            return self._update(batch, step, count, single=single, fresh=fresh)
+        finally:
+            self._weights.forget(Weights.OLD)  # the next update's old weights are others
+
+    def _update(self, batch: Batch, step: int, count: int, *, single: bool, fresh: bool) -> dict[str, float]:
+        schedule = self._settings.schedule
         batch = self._credited(self._frozen(batch, self._needed_before(single)))
         tally = _Tally(self._workers)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "minibatches", step) >> 1)
@@ -103,7 +105,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Optimiser moments by parameter name, and counters."""
-        moments = {}
+        moments: dict[str, dict[str, Any]] = {}
         for name, parameter in self._named:
             held = self._optimizer.state.get(parameter, {})
             moments[name] = {key: value for key, value in held.items() if isinstance(value, Tensor | int | float)}
@@ -118,13 +120,13 @@ class Trainer:
         """Restore what ``state_dict`` gave."""
         self.updates, self.skipped = state["updates"], state["skipped"]
         self._skipped_in_a_row = state["in_a_row"]
-        for name, parameter in self._named:
-            held = state["moments"].get(name, {})
-            if held:
-                self._optimizer.state[parameter] = {
-                    key: value.to(parameter.device) if isinstance(value, Tensor) and value.dim() else value
-                    for key, value in held.items()
-                }
+        names = {id(parameter): name for name, parameter in self._named}
+        ordered = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        moments = {place: state["moments"].get(names[id(parameter)]) for place, parameter in enumerate(ordered)}
+        # The optimiser's own loading knows which of its tensors belong on the device: a fused step count does.
+        groups = self._optimizer.state_dict()["param_groups"]
+        held = {place: values for place, values in moments.items() if values}
+        self._optimizer.load_state_dict({"state": held, "param_groups": groups})
 
     # --- frozen statistics and credit ---------------------------------------------------------------------
 
@@ -365,10 +367,8 @@ def save_batch(batch: Batch, path: Path) -> None:
     """Write a batch's tensors for a post-mortem, as safetensors."""
     tensors = {f"inputs.{name}": tensor for name, tensor in batch.inputs.items()}
     tensors |= {f"columns.{n.weights}.{n.column}": tensor for n, tensor in batch.columns.items()}
-    for name in ("mask", "behaviour_logprobs", "rewards", "turn_rewards", "group", "turn", "advantages", "returns"):
-        tensor = getattr(batch, name)
-        if tensor is not None:
-            tensors[name] = tensor
+    own = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    tensors |= {name: value for name, value in own.items() if isinstance(value, Tensor)}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
