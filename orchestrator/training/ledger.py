@@ -31,11 +31,14 @@ class Ledger:
         """Rows in order; a torn last line is left out."""
         return read_rows(self.path)
 
-    def rewind(self, step: int) -> None:
-        """Forget all rows after a step, and a torn last line."""
+    def rewind(self, step: int, **other: int) -> None:
+        """Forget all rows after a step, and a torn last line.
+
+        :param other: steps for rows of a kind of their own: ``evaluation=9``
+        """
         if not self.path.exists():
             return
-        kept = [row for row in self.rows() if row["step"] <= step]
+        kept = [row for row in self.rows() if row["step"] <= other.get(row["kind"], step)]
         aside = self.path.with_suffix(f".{os.getpid()}.tmp")
         aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
         aside.replace(self.path)

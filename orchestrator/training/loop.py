@@ -84,6 +84,7 @@ class Training:
         self.evaluator = Collector(*parts, sampling=sampling, phase="evaluation", **shared)
         self.tasks = _Tasks(components.environment, labels["environment"])
         self.step = 0
+        self._evaluated = self._saved = -1  # the last step this was done after
         self.trained_tokens = 0
         self.seconds = 0.0  # of earlier processes of this trial
         self._started = time.perf_counter()
@@ -91,13 +92,11 @@ class Training:
     def run(self) -> TrialResult:
         """Train to the schedule's end or the budget's, whichever comes first."""
         schedule, evaluation = self.settings.schedule, self.settings.evaluation
-        resumed = self._resume()
-        metrics: dict[str, float] = {}
-        if not resumed:
+        if not self._resume():
             self._begin_round(first=True)
-            if evaluation.first:
-                metrics |= self._evaluate()
-        evaluated = self.step if resumed or evaluation.first else -1
+        metrics = _last_metrics(self.ledger)
+        if self.step == 0 and evaluation.first and self._evaluated < 0:
+            metrics |= self._evaluate()
         while self.step < schedule.steps and not self._spent():
             self.step += 1
             metrics |= self.one_step()
@@ -105,19 +104,19 @@ class Training:
                 self._begin_round(first=False)
             if evaluation.every and self.step % evaluation.every == 0:
                 metrics |= self._evaluate()
-                evaluated = self.step
             if self.settings.checkpoints.every and self.step % self.settings.checkpoints.every == 0:
                 self._save()
-        if evaluated != self.step:
+        if self._evaluated != self.step:
             metrics |= self._evaluate()
-        self._save()
+        if self._saved != self.step:
+            self._save()
         return TrialResult(
             trial=self.trial.id,
             arm=self.trial.arm,
             seed=self.trial.seed,
             status="done",
             step=self.step,
-            metrics=finite(metrics or _last_metrics(self.ledger)),
+            metrics=finite(metrics),
         )
 
     # --- a step -------------------------------------------------------------------------------------------
@@ -137,14 +136,15 @@ class Training:
         groups = self._kept(groups)
         metrics["rollout/groups_trained"] = float(len(groups))
         if groups:
-            batch = assemble(self.components.policy, groups)
+            with blame(self._labels["policy"], where="Policy.pack"):
+                batch = assemble(self.components.policy, groups)
             self.trained_tokens += int(batch.mask.sum()) * self.settings.schedule.epochs
             metrics |= _batch_metrics(batch)
             metrics |= self.trainer.update(
                 batch, self.step, fresh=BEHAVIOUR not in self.weights or self._round_begins()
             )
             if self.settings.schedule.steps_per_round == 1:
-                self.components.policy.refresh()
+                self._refresh()
         metrics["train/skipped_updates"] = float(self.trainer.skipped)
         metrics["observers/errors"] = float(self.events.failures)
         metrics["time/sample_seconds"] = sampled - began
@@ -200,8 +200,11 @@ class Training:
             self.weights.keep(Weights.REFERENCE)
         if schedule.steps_per_round > 1:
             self.weights.keep(BEHAVIOUR)
-            self.components.policy.refresh()
-        elif first:
+        if schedule.steps_per_round > 1 or first or extrapolates:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        with blame(self._labels["policy"], where="Policy.refresh"):
             self.components.policy.refresh()
 
     def _extrapolate(self) -> None:
@@ -223,18 +226,19 @@ class Training:
 
     def _evaluate(self) -> dict[str, float]:
         settings = self.settings.evaluation
-        tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
-        policy = self.components.policy
+        with blame(self._labels["environment"], where="Environment.tasks"):
+            tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
         with self.weights.loaded(self._result_version()):
-            policy.refresh()
+            self._refresh()
             result = evaluate(
                 self.evaluator, tasks, settings, self.settings.sampling.max_tokens, measures=self._measures()
             )
         if BEHAVIOUR in self.weights:
             with self.weights.loaded(BEHAVIOUR):
-                policy.refresh()
+                self._refresh()
         elif self._result_version() != Weights.CURRENT:
-            policy.refresh()
+            self._refresh()
+        self._evaluated = self.step
         metrics = finite(result.metrics | self._costs())
         if result.tasks:
             self.evaluations.append(self.step, "evaluation", tasks=result.tasks)
@@ -255,9 +259,8 @@ class Training:
         if self.workers.rank:
             return
         folder = self.trial.directory / "checkpoints"
-        if (folder / f"step-{self.step:06d}").exists():
-            return
         state = {
+            "evaluated": self._evaluated,
             "cost": asdict(self.collector.cost),
             "evaluation_cost": asdict(self.evaluator.cost),
             "trained_tokens": self.trained_tokens,
@@ -282,6 +285,7 @@ class Training:
                 error,
             )
             return
+        self._saved = self.step
         self.events.emit("on_checkpoint", step=self.step, directory=path)
 
     def _resume(self) -> bool:
@@ -291,6 +295,7 @@ class Training:
             self.evaluations.rewind(-1)
             return False
         self.step, state = loaded
+        self._saved, self._evaluated = self.step, state["evaluated"]
         if "start" in state:
             self.weights.load(state["start"])
         self.weights.load_state_dict(state["weights"])
@@ -300,10 +305,10 @@ class Training:
         self.tasks.skip(state["tasks"])
         for name, part in self._stateful():
             part.load_state_dict(state["components"][name])
-        self.ledger.rewind(self.step)
-        self.evaluations.rewind(self.step)
+        self.ledger.rewind(self.step, evaluation=self._evaluated)
+        self.evaluations.rewind(self._evaluated)
         with self.weights.loaded(BEHAVIOUR if BEHAVIOUR in self.weights else Weights.CURRENT):
-            self.components.policy.refresh()
+            self._refresh()
         logger.info("trial %s continues after step %s", self.trial.id, self.step)
         return True
 
