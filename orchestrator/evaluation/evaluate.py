@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from orchestrator.errors import blame
+from orchestrator.errors import RolloutError, blame
 from orchestrator.evaluation.diversity import distinct_correct
 from orchestrator.evaluation.passk import majority_at_k, pass_at_k
 from orchestrator.experiment import Evaluation
@@ -34,17 +35,24 @@ def evaluate(
     """Play every task ``settings.samples`` times and measure.
 
     The seeds are the same at every evaluation of a trial, so that curves move for the policy's sake alone. A failed
-    rollout counts as wrong. Right is what the episode's metric ``correct`` says, or a score of at least
+    rollout counts as wrong; each agent of a shared world makes an attempt of its own. Right is what the episode's metric ``correct`` says, or a score of at least
     ``success_at``; where neither is known there is no pass@k.
 
     :param measures: components with numbers of their own on the rollouts, reported as ``eval/<name>``, each with the
         plugin to blame
+    :raises RolloutError: every rollout failed, so that nothing was measured
     """
     sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, max_tokens=max_tokens)
     before = collector.cost.generated_tokens
     collector.begin("evaluation")
     groups = collector([RolloutRequest(task=task, count=settings.samples, sampling=sampling) for task in tasks])
-    metrics = _score_metrics(groups, failed=len(collector.failures))
+    failures = collector.failures
+    if failures and len(failures) == collector.played:
+        raise RolloutError(
+            f"evaluation: all {len(failures)} rollouts failed; plugin {failures[0].plugin}. "
+            f"First error: {failures[0].rollout.error}"
+        )
+    metrics = _score_metrics(groups, failed=len(failures))
     for plugin, measure in measures:
         with blame(plugin, where="Evaluates.evaluate"):
             metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
@@ -52,8 +60,10 @@ def evaluate(
     right = [_right(group, settings.success_at) for group in groups]
     if any(flags is None for flags in right) or not any(right):
         return EvaluationResult(metrics=metrics, tasks={})
-    metrics |= _success_metrics(groups, right, settings)
-    counts = {g.task.id: (settings.samples, sum(flags)) for g, flags in zip(groups, right, strict=True)}
+    failed = Counter(failure.rollout.task_id for failure in failures)
+    attempts = [len(flags) + failed[group.task.id] for group, flags in zip(groups, right, strict=True)]
+    metrics |= _success_metrics(groups, right, attempts, settings.k)
+    counts = {g.task.id: (made, sum(flags)) for g, made, flags in zip(groups, attempts, right, strict=True)}
     return EvaluationResult(metrics=metrics, tasks=counts)
 
 
@@ -94,14 +104,16 @@ def _score_metrics(groups: Sequence[RolloutGroup], failed: int) -> dict[str, flo
 
 
 def _success_metrics(
-    groups: Sequence[RolloutGroup], right: Sequence[Sequence[bool]], settings: Evaluation
+    groups: Sequence[RolloutGroup], right: Sequence[Sequence[bool]], attempts: Sequence[int], ks: Sequence[int]
 ) -> dict[str, float]:
     metrics = {}
-    for k in settings.k:
-        metrics[f"eval/pass_at_{k}"] = fmean(pass_at_k(settings.samples, sum(flags), k) for flags in right)
+    for k in ks:
+        metrics[f"eval/pass_at_{k}"] = fmean(
+            pass_at_k(made, sum(flags), k) for made, flags in zip(attempts, right, strict=True)
+        )
     answers = [[_answer(rollout) for rollout in group.rollouts] for group in groups]
     if any(answer is not None for row in answers for answer in row):
-        for k in settings.k:
+        for k in ks:
             if k > 1:
                 metrics[f"eval/majority_at_{k}"] = fmean(
                     majority_at_k(row, flags, min(k, len(row))) if row else 0.0
