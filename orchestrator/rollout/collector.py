@@ -6,6 +6,7 @@ whatever becomes of the rollout.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,7 +105,7 @@ class Collector:
                 if rollout.error is None:
                     rollouts[world.place].append(rollout)
                 else:
-                    self._fail(rollout, "environment")
+                    self._fail(rollout, world.blamed)
         return [
             self.score(RolloutGroup(task=request.task, rollouts=tuple(plays)))
             for request, plays in zip(requests, rollouts, strict=True)
@@ -212,7 +213,7 @@ class Collector:
                     raise
                 for place in error.contexts:
                     world = places[place][0]
-                    world.error, world.pending = _describe(error), {}
+                    world.error, world.blamed, world.pending = _describe(error), "policy", {}
                     self._close(world)
                 worlds = [world for world in worlds if world.pending]
                 continue
@@ -266,6 +267,7 @@ class _World:
     metrics: dict[str, float] = field(default_factory=dict)
     stop: Stop = Stop.DONE
     error: str | None = None
+    blamed: str = "environment"  # the role that raised the error
     cut_at: dict[str | None, Observation] = field(default_factory=dict)
 
     def open(self, environment: Any) -> None:
@@ -312,6 +314,8 @@ class _World:
         self.clock += 1
         for agent, answer in feedback.items():
             self.metrics.update(answer.metrics)
+            if not math.isfinite(answer.reward):
+                raise ValueError(f"the reward of step {self.clock - 1} is {answer.reward}; expected a finite number")
             if agent not in actions and answer.reward:
                 raise ValueError(f"agent {agent!r} did not act in this step but is paid {answer.reward}")
             if answer.done and answer.truncated:

@@ -1,6 +1,7 @@
 """The collector plays episodes side by side, pays turns, marks failures and counts every token."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -271,6 +272,7 @@ def test_a_context_the_policy_cannot_act_in_fails_its_own_rollout_only():
     assert [failure.rollout.error for failure in collect.failures] == [
         "ContextError: the window is full; raised by plugin 'models' (y 2) in Policy.act"
     ] * 2
+    assert [failure.plugin for failure in collect.failures] == ["'models' (y 2)"] * 2
     assert environment.closed == 4
     assert collect.cost.generated_tokens == 2 * (4 + 4)
 
@@ -286,3 +288,20 @@ def test_a_policy_that_raises_stops_the_trial_with_its_name():
         collect([RolloutRequest(task=_task(1), count=1)])
 
     assert raised.value.__notes__ == ["raised by plugin 'models' (y 2) in Policy.act"]
+
+
+def test_an_environment_that_pays_no_number_fails_the_rollout():
+    class Broke(Counting):
+        def start(self, task, seed):
+            episode = super().start(task, seed)
+            step = episode.step
+            episode.step = lambda action: replace(step(action), reward=float("nan"))
+            return episode
+
+    collect = Collector(Broke(), Echo(), labels={"environment": "'games' (x 1)"})
+
+    [group] = collect([RolloutRequest(task=_task(1), count=1)])
+
+    assert group.rollouts == ()
+    assert collect.failures[0].plugin == "'games' (x 1)"
+    assert "the reward of step 0 is nan; expected a finite number" in collect.failures[0].rollout.error
