@@ -130,7 +130,7 @@ class Sweep:
         """Note that a trial ended. Where it did not write its result itself, one is made of the metrics it left."""
         entry, directory = self.history.trials[trial], trial_directory(self.directory, trial)
         result = read_result(directory)
-        if result is None or result.status != status:
+        if result is None or result.status != status or (error is not None and result.error != error):
             spec = entry.spec
             result = gather(directory, trial=trial, arm=spec.arm, seed=spec.seed, status=status, error=error)
             write_result(directory, result)

@@ -89,6 +89,8 @@ def _play(
         if components.policy is not None:
             _load_start(settings, components, directory, run_directory, registry)
         result = registry.manager.first("run_trial", trial=trial, components=components)
+        if not isinstance(result, TrialResult):
+            raise PluginContractError(f"run_trial returned a {type(result).__name__}; expected a TrialResult")
     except Exception as error:
         logger.error("trial %s failed: %s", spec.id, error)
         events.emit("on_trial_error", error=error)
@@ -157,7 +159,12 @@ def _load_start(
     if settings.start.checkpoint is not None:
         path = Path(settings.start.checkpoint).expanduser()
     else:
-        path = checkpoints(_start_phase(settings, run_directory, registry) / "checkpoints")[-1]
+        folder = _start_phase(settings, run_directory, registry) / "checkpoints"
+        if not checkpoints(folder):
+            raise CheckpointError(
+                f"the start phase left no checkpoint in {folder}; remove {folder.parent} to play it again"
+            )
+        path = checkpoints(folder)[-1]
     try:
         tensors = load_file(path / MODEL)
     except (OSError, SafetensorError) as error:

@@ -139,6 +139,46 @@ def test_a_trial_that_dies_continues_as_if_it_had_not(registry, unbroken, tmp_pa
     assert rows(tmp_path) == rows(unbroken)
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_trial_that_dies_around_its_last_evaluation_still_has_it_once(registry, tmp_path, monkeypatch, moment):
+    from orchestrator.training import loop
+
+    plan = make(registry, "evaluation.every=4")
+    whole = run(plan, tmp_path / "whole", registry)
+    evaluate = loop.Training._evaluate
+
+    def die(self):
+        if self.step == 6 and moment == "before":
+            raise Killed
+        metrics = evaluate(self)
+        if self.step == 6:
+            raise Killed
+        return metrics
+
+    monkeypatch.setattr(loop.Training, "_evaluate", die)
+    with pytest.raises(Killed):
+        run(plan, tmp_path / "cut", registry)
+    monkeypatch.undo()
+
+    result = run(plan, tmp_path / "cut", registry)
+
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert result.metrics.keys() == whole.metrics.keys()
+
+
+def test_a_cut_off_checkpoint_is_written_anew(registry, unbroken, tmp_path):
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    [trial] = (tmp_path / "trials").iterdir()
+    (trial / "result.json").unlink()
+    model = trial / "checkpoints" / "step-000006" / "model.safetensors"
+    whole = model.read_bytes()
+    model.write_bytes(whole[:-100])
+
+    run(make(registry), tmp_path, registry)
+
+    assert model.read_bytes() == whole
+
+
 def test_a_cut_off_checkpoint_costs_steps_but_no_numbers(registry, unbroken, tmp_path, caplog):
     shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
     [trial] = (tmp_path / "trials").iterdir()
@@ -175,7 +215,7 @@ def test_a_disk_that_fills_up_stops_no_training(registry, unbroken, tmp_path, mo
 
 
 @pytest.mark.parametrize("recipe", ["grpo", "rloo"])
-def test_every_arm_stops_withinone_step_of_the_budget(registry, tmp_path, recipe):
+def test_every_arm_stops_within_one_step_of_the_budget(registry, tmp_path, recipe):
     plan = make(registry, f"arms.grpo.recipe={recipe}", "schedule.steps=100", "budget.generated_tokens=400")
 
     result = run(plan, tmp_path, registry)
@@ -264,6 +304,19 @@ def test_the_start_phase_runs_once_for_all_arms_and_seeds(registry, tmp_path):
     }
     evaluated = {dict(row)["eval/reward/mean"] for row in first}
     assert len(evaluated) == 1  # both arms start from the same weights and are asked the same
+
+
+def test_a_start_phase_without_a_checkpoint_says_what_to_remove(registry, tmp_path):
+    plan = make(registry, "start.recipe=sft", "start.schedule.steps=1", "schedule.steps=1")
+    run(plan, tmp_path, registry)
+    [phase] = [path for path in (tmp_path / "start").iterdir() if path.is_dir()]
+    shutil.rmtree(phase / "checkpoints")
+    shutil.rmtree(tmp_path / "trials")
+
+    result = run(plan, tmp_path, registry)
+
+    assert result.status == "failed"
+    assert f"left no checkpoint in {phase / 'checkpoints'}; remove {phase}" in result.error
 
 
 def test_a_finished_run_is_left_alone(registry, unbroken, tmp_path):

@@ -175,3 +175,16 @@ def test_every_arm_is_tuned_alike_and_its_best_sample_is_confirmed(tmp_path, reg
         assert spec.searched == {"optimizer.lr": lowest}
     assert len(sweep.results()) == 2 * 3 * 2 + 4
     assert sweep.finished
+
+
+def test_a_trial_that_failed_twice_says_why_it_failed_the_second_time(tmp_path):
+    first = Sweep(_plan("a"), tmp_path)
+    first.started(first.next().id)
+    first.ended("a", "failed", error="no judge")
+    first.close()
+    second = Sweep(_plan("a"), tmp_path)
+    second.started(second.next().id)
+
+    second.ended("a", "failed", error="its worker died")
+
+    assert read_result(trial_directory(tmp_path, "a")).error == "its worker died"
