@@ -235,6 +235,60 @@ def _same_language(judged: Judged, registry: Registry) -> Iterator[Problem]:
         )
 
 
+def _parts_same_language(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    """Components that work with one language only, nested ones included."""
+    settings = judged.settings
+    spoken = _declared(registry, "environment", settings.environment.use).speaks or getattr(
+        judged.built.get("environment"), "speaks", None
+    )
+    if spoken is None:
+        return
+    parts = [(role, role, getattr(settings, role)) for role in ("sampler", "advantage", "objective")]
+    parts += [(f"rewards.{index}", "reward", spec) for index, spec in enumerate(settings.rewards)]
+    for path, role, spec in parts:
+        if spec is None:
+            continue
+        for where, inner_role, name in registry.named(role, spec.use, spec.options, path):
+            only = _declared(registry, inner_role, name).speaks
+            if only not in (None, spoken):
+                yield Problem(
+                    f"{where}.use",
+                    f"{name} works with {only} only, but environment {settings.environment.use} speaks {spoken}; "
+                    f"choose another {inner_role} or environment",
+                )
+
+
+def _demonstrations_there(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    environment, settings = judged.built.get("environment"), judged.settings
+    if environment is None or settings.procedure != "train" or settings.sampler is None:
+        return
+    if not getattr(judged.built.get("sampler"), "demonstrates", False):
+        return
+    try:
+        task = next(iter(environment.tasks(Split.TRAIN)), None)
+    except Exception:  # another check reports what this raises
+        return
+    if isinstance(task, Task) and task.demonstration is None:
+        yield Problem(
+            "sampler.use",
+            f"{settings.sampler.use} plays each task's demonstration, and the tasks of environment "
+            f"{settings.environment.use} have none; choose another sampler or environment",
+        )
+
+
+def _siblings_enough(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    settings = judged.settings
+    most = getattr(judged.built.get("sampler"), "most_siblings", None)
+    least = getattr(judged.built.get("objective"), "least_siblings", 1)
+    shared = hasattr(judged.built.get("environment"), "agents")  # agents of one world are siblings too
+    if most is not None and most < least and not shared and settings.procedure == "train":
+        yield Problem(
+            "sampler",
+            f"{settings.sampler.use} gives groups of at most {most}, and objective {settings.objective.use} learns "
+            f"nothing from fewer than {least} siblings; raise the sampler's count, or choose another sampler",
+        )
+
+
 def _needs_met(judged: Judged, registry: Registry) -> Iterator[Problem]:
     policy = judged.settings.policy
     offered = None if policy is None else _declared(registry, "policy", policy.use).columns
@@ -346,6 +400,9 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Prob
     (("procedure", "policy", "sampler", "objective"), _roles_filled),
     (("procedure",), _procedure_played),
     (("environment", "policy"), _same_language),
+    (("environment", "sampler", "advantage", "objective", "rewards"), _parts_same_language),
+    (("environment", "sampler", "procedure"), _demonstrations_there),
+    (("environment", "sampler", "objective", "procedure"), _siblings_enough),
     (("policy",), _needs_met),
     (("environment", "procedure"), _tasks_there),
     (("evaluation",), _evaluation_possible),

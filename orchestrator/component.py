@@ -99,8 +99,9 @@ class UseObjective(Use):
 class Component(Generic[R]):
     """One implementation of a role: a name, a model of its options, and how to build it from them.
 
-    ``build`` imports what is heavy; declaring a component must not. ``speaks`` (environments and policies) lets
-    a mismatch stop the plan before anything is built; without it the mismatch stops the trial. ``columns``
+    ``build`` imports what is heavy; declaring a component must not. ``speaks`` lets
+    a mismatch stop the plan before anything is built: of an environment or policy it is the language it has, of
+    any other component the only one it works with. Without it the mismatch stops the trial. ``columns``
     (policies) says which statistics it can compute, so that a method that needs others stops the plan too.
     """
 

@@ -112,6 +112,16 @@ class Registry:
             found += self.problems(use.role, use.use, use.options, f"{path}.{inner_path}")
         return found
 
+    def named(self, role: str, name: str, options: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+        """Path, role and name of a component and of all those nested in its options.
+
+        :raises ConfigError: when there is none of that name
+        :raises ValidationError: when the options do not fit; see :meth:`problems`
+        """
+        yield path, role, name
+        for inner_path, use in _uses(self.describe(role, name).config.model_validate(dict(options))):
+            yield from self.named(use.role, use.use, use.options, f"{path}.{inner_path}")
+
     def unknown(self, role: str, name: str) -> str:
         """Say that there is no component (or recipe) of that name, what is near it, and what could not be loaded."""
         known = self.names(role)

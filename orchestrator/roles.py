@@ -113,7 +113,11 @@ class Collect(Protocol):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Which task gets how many rollouts, in how many stages?"""
+    """Which task gets how many rollouts, in how many stages?
+
+    Two optional attributes let a plan be refused that could not train: ``demonstrates = True`` (every task must have a
+    demonstration) and ``most_siblings`` (rollouts of one agent that a group can hold; None: no saying beforehand).
+    """
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         """Return the groups to train on. What was collected but is not returned still counts as cost."""
@@ -143,7 +147,8 @@ class Objective(Protocol):
 
     Terms with masks of their own are counted over all micro-batches before any is weighed, which takes a forward pass.
     An objective whose masks follow from the batch alone says so with ``counts_ahead = True``: then ``terms`` is called
-    on [B, T] numbers of no meaning to count them, and no pass is needed.
+    on [B, T] numbers of no meaning to count them, and no pass is needed. One that learns from smaller groups nothing
+    says how many siblings it takes with ``least_siblings``.
     """
 
     needs: frozenset[Need]

@@ -36,6 +36,7 @@ class Apo:
         self.base, self.momentum = base, momentum
         self.needs, self.couples = base.needs, base.couples
         self.counts_ahead = getattr(base, "counts_ahead", False)
+        self.least_siblings = getattr(base, "least_siblings", 1)
         self.rounds = 0  # rounds that have ended
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:

@@ -13,7 +13,7 @@ class Group:
     """Gives every task the same number of rollouts."""
 
     def __init__(self, config: GroupConfig):
-        self.count = config.count
+        self.count = self.most_siblings = config.count
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         return collect([RolloutRequest(task=task, count=self.count) for task in tasks])
@@ -22,8 +22,10 @@ class Group:
 class Demonstrations:
     """Plays each task's demonstration through the real episode; nothing is generated."""
 
+    demonstrates = True
+
     def __init__(self, config: DemonstrationsConfig):
-        self.count = config.count
+        self.count = self.most_siblings = config.count
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         """Play the demonstrations.

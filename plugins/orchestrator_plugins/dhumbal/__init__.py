@@ -50,6 +50,7 @@ def provide_samplers() -> list[Component]:
             name="replay",
             config=ReplayConfig,
             build=_replay,
+            speaks=Speaks.FEATURES,
             paper="doi:10.1038/nature14236",
             summary="plays each task once and trains on remembered rollouts",
         )
@@ -63,6 +64,7 @@ def provide_objectives() -> list[Component]:
             name="q_learning",
             config=QLearningConfig,
             build=_q_learning,
+            speaks=Speaks.FEATURES,
             paper="doi:10.1038/nature14236",
             summary="logits as action values, the reference policy as target network",
         )

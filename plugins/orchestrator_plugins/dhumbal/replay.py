@@ -37,6 +37,8 @@ from .config import ReplayConfig
 class Replay:
     """A buffer of rollouts of feature policies; its whole content travels in checkpoints."""
 
+    most_siblings = 1  # remembered rollouts stand alone
+
     def __init__(self, config: ReplayConfig):
         self.config = config
         self.temperature = config.temperature_start

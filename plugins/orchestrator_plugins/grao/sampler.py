@@ -11,8 +11,12 @@ from orchestrator.api import Collect, Reports, RolloutGroup, RolloutRequest, Sam
 class WithDemonstration:
     """Plays the demonstration of every group the base sampler returns and appends it to the siblings."""
 
+    demonstrates = True
+
     def __init__(self, base: Sampler):
         self.base = base
+        most = getattr(base, "most_siblings", None)
+        self.most_siblings = None if most is None else most + 1
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         """Sample, then demonstrate.

@@ -39,6 +39,7 @@ class P3O:
     """Mean over groups of the mean over sibling pairs of a pairwise clipped loss."""
 
     couples = Couples.GROUPS
+    least_siblings = 2
 
     def __init__(self, config: P3OConfig):
         self.config = config

@@ -38,6 +38,7 @@ class _Pairwise:
     """Mean over the groups that have a pair of the mean over their pairs of a loss of the implicit rewards' margin."""
 
     couples = Couples.GROUPS
+    least_siblings = 2
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
     counts_ahead = True  # which groups have a pair follows from the scores
 

@@ -38,6 +38,7 @@ class Sppo:
     """Mean over the chosen answers of (log-ratio - (step_size x win rate - log Z)) squared."""
 
     couples = Couples.GROUPS
+    least_siblings = 2
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
     counts_ahead = True  # which answers are chosen follows from scores and win rates
 

@@ -16,7 +16,7 @@ class BestOf:
     """Keeps the highest scores of each task, the earlier rollout on ties; a task of empty answers is left out."""
 
     def __init__(self, config: BestOfConfig):
-        self.config = config
+        self.config, self.most_siblings = config, config.keep
         self._report: dict[str, float] = {}
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
