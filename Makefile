@@ -27,7 +27,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
 	@touch $@
 
-quickstart: setup  ## Train two methods on countdown, compare them, write a report (about 6 minutes on two cores)
+quickstart: setup  ## Train two methods on countdown, compare them, write a report (about 5 minutes on two cores)
 	$(BIN)/orchestrator run sweeps/quickstart.yaml
 
 test: setup  ## Run the test suite

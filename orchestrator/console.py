@@ -137,7 +137,8 @@ class TrialTable:
         row.status, row.step = status, max(step, row.step)
         row.metrics.update(metrics)
         now = time.monotonic()
-        if self._live is None and (changed or now - row.said >= _SECONDS_BETWEEN_LINES):
+        moving = status == "running" and now - row.said >= _SECONDS_BETWEEN_LINES
+        if self._live is None and (changed or moving):
             row.said = now
             self._console.print(self._line(trial, row), highlight=False, soft_wrap=True, markup=False)
 
