@@ -281,6 +281,29 @@ def test_too_many_failing_episodes_fail_the_trial_naming_the_plugin(registry, tm
     assert steps[-1]["cost/failed_rollouts"] == sum(metrics["rollout/failed"] for metrics in steps)
 
 
+def test_too_many_failing_rewards_fail_the_trial_naming_their_plugin(registry, tmp_path, monkeypatch):
+    from orchestrator_plugins.baselines.rewards import Exact
+
+    score = Exact.score
+
+    def sometimes(self, group):
+        if group.task.id.endswith("1"):
+            raise TimeoutError("the judge does not answer")
+        return score(self, group)
+
+    monkeypatch.setattr(Exact, "score", sometimes)
+    strict = run(make(registry, "evaluation.first=false"), tmp_path / "strict", registry)
+    lenient = run(make(registry, "failures.rollout_share=0.5"), tmp_path / "lenient", registry)
+
+    assert strict.status == "failed"
+    assert "4 of 16 rollouts failed" in strict.error
+    assert "plugin 'baselines' (rl-orchestrator" in strict.error
+    assert "TimeoutError: the judge does not answer" in strict.error
+    assert lenient.status == "done"
+    steps = [row["metrics"] for row in rows(tmp_path / "lenient") if row["kind"] == "step"]
+    assert [metrics["rollout/groups"] for metrics in steps[:2]] == [3, 4]  # tasks 0 to 3, then 4 to 7
+
+
 def test_the_start_phase_runs_once_for_all_arms_and_seeds(registry, tmp_path):
     plan = make(
         registry,
