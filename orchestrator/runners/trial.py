@@ -63,6 +63,7 @@ def _play(
     report: Report | None,
 ) -> TrialResult:
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / "result.json").unlink(missing_ok=True)  # of a failure before this attempt
     ledger = Ledger(directory / METRICS)
 
     def record(step: int, metrics: Mapping[str, float]) -> None:

@@ -19,7 +19,7 @@ from ray.tune import Trainable
 
 from orchestrator.errors import TrialError, TrialStopped
 from orchestrator.plan import Phase, TrialSpec
-from orchestrator.runners.results import trial_directory
+from orchestrator.runners.results import read_result, trial_directory
 
 if TYPE_CHECKING:
     from orchestrator.registry import Registry
@@ -55,6 +55,10 @@ class PlayTrial(Trainable):
     def cleanup(self) -> None:
         """Leave the trial before the process ends."""
         self._play.leave()
+
+
+class _Interrupted(BaseException):
+    """Raised out of ``Trial.report`` when the worker must leave a trial that nobody stopped: it is to be resumed."""
 
 
 class _Play:
@@ -105,13 +109,19 @@ class _Play:
             self._messages.put({"kind": "end", "status": status, "error": error})
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
-        if self._leaving:
-            raise TrialStopped
+        self._leave_if_told()
         numbers = {name: float(value) for name, value in metrics.items()}
         self._messages.put({"kind": "report", "step": int(step), "metrics": numbers})
         self._go.acquire()
-        if self._leaving:
+        self._leave_if_told()
+
+    def _leave_if_told(self) -> None:
+        if not self._leaving:
+            return
+        result = read_result(trial_directory(self._run, self._spec.id))
+        if result is not None and result.status == "stopped":  # the driver writes it before it lets the worker go
             raise TrialStopped
+        raise _Interrupted
 
 
 @functools.cache

@@ -100,3 +100,30 @@ def _results(run: Path) -> list[TrialResult]:
     found = [read_result(directory) for directory in sorted((run / "trials").iterdir())]
     assert None not in found
     return found
+
+
+def test_an_interrupted_sweep_plays_its_trials_to_their_end_when_resumed(tmp_path):
+    environment = ladder.install(tmp_path / "plugins")
+    file = tmp_path / "ladder.yaml"
+    sweep = ladder.experiment(
+        {"bonus": 1.0, "seconds": 0.1}, arms={"plain": {}}, seeds=[0, 1], resources={"concurrent": 1}
+    )
+    file.write_text(json.dumps(sweep))
+    driver = ladder.start_command("run", file, "--runs", tmp_path / "runs", environment=environment)
+    run = ladder.run_directory(tmp_path / "runs", driver)
+    deadline = time.monotonic() + 120
+    while _count(run, "report") < 2:
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    driver.send_signal(signal.SIGINT)
+    driver.communicate(timeout=120)
+    interrupted = [read_result(trial) for trial in (run / "trials").iterdir()]
+    again = ladder.start_command("resume", run, environment=environment)
+    _, err = again.communicate(timeout=240)
+
+    assert driver.returncode == 130
+    assert interrupted == [None]
+    assert again.returncode == 0, err[-4000:]
+    assert [(result.status, result.step) for result in _results(run)] == [("done", 8), ("done", 8)]

@@ -1,0 +1,52 @@
+"""What a worker leaves behind depends on who ended the trial: the sweep, or somebody who wants to resume it."""
+
+import json
+
+import pytest
+
+pytest.importorskip("ray")
+
+from orchestrator.errors import TrialStopped
+from orchestrator.plan import TrialSpec
+from orchestrator.runners import results
+from orchestrator.runners import trial as trials
+from orchestrator.runners.worker import _Play
+from orchestrator.types import TrialResult
+
+
+def _play(directory, monkeypatch):
+    """A trial that reports once and ends as the report tells it to; returns it, standing at its report, and its end."""
+    ended = []
+
+    def run_spec(spec, run, fingerprint, report, registry):
+        try:
+            report(2, {"eval/reward/mean": 0.5})
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            raise
+
+    monkeypatch.setattr(trials, "run_spec", run_spec)
+    spec = TrialSpec(id="a", arm="a", seed=0, config={})
+    fields = {"id": spec.id, "arm": spec.arm, "seed": spec.seed, "phase": spec.phase.value, "config": {}}
+    play = _Play({"spec": json.dumps(fields), "directory": str(directory), "fingerprint": None})
+    assert play.next_message()["kind"] == "report"
+    return play, ended
+
+
+def test_a_trial_that_the_sweep_stops_ends_as_stopped(tmp_path, monkeypatch):
+    play, ended = _play(tmp_path, monkeypatch)
+    stopped = TrialResult(trial="a", arm="a", seed=0, status="stopped", step=2)
+    results.write_result(results.trial_directory(tmp_path, "a"), stopped)
+
+    assert play.leave()
+
+    assert ended == [TrialStopped.__name__]
+
+
+def test_a_trial_that_is_interrupted_is_not_stopped(tmp_path, monkeypatch):
+    play, ended = _play(tmp_path, monkeypatch)
+
+    assert play.leave()
+
+    assert ended == ["_Interrupted"]
+    assert results.read_result(results.trial_directory(tmp_path, "a")) is None
