@@ -258,6 +258,49 @@ def test_losses_that_stay_non_finite_fail_the_trial_with_the_batch_saved(registr
     assert skipped == [0, 1, 1, 1, 2]  # one passed over and trained on; then two in a row end it
 
 
+def test_weights_placed_between_rounds_reach_what_acts_also_when_a_round_is_one_step(registry, tmp_path, monkeypatch):
+    from orchestrator_plugins.baselines.objectives import Clipped
+    from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
+
+    def weights(policy):
+        return [parameter.detach().clone() for parameter in policy.module.parameters()]
+
+    refresh, act = CausalLMPolicy.refresh, CausalLMPolicy.act
+    fresh = []
+
+    def remember(self):
+        self.refreshed = weights(self)
+        return refresh(self)
+
+    def compare(self, contexts, sampling):
+        fresh.append(all(torch.equal(a, b) for a, b in zip(self.refreshed, weights(self), strict=True)))
+        return act(self, contexts, sampling)
+
+    def further(self, trained, previous):
+        return {name: trained[name] + 0.1 * (trained[name] - previous[name]) for name in trained}
+
+    monkeypatch.setattr(Clipped, "between_rounds", further, raising=False)
+    monkeypatch.setattr(CausalLMPolicy, "refresh", remember)
+    monkeypatch.setattr(CausalLMPolicy, "act", compare)
+
+    result = run(make(registry, "evaluation.first=false", "evaluation.every=0"), tmp_path, registry)
+
+    assert result.status == "done"
+    assert len(fresh) > 6
+    assert all(fresh)
+
+
+def test_a_procedure_that_returns_no_result_fails_its_trial(registry, tmp_path, monkeypatch):
+    from orchestrator.training import loop
+
+    monkeypatch.setattr(loop.Training, "run", lambda self: {"status": "done"})
+
+    result = run(make(registry), tmp_path, registry)
+
+    assert result.status == "failed"
+    assert "run_trial returned a dict; expected a TrialResult" in result.error
+
+
 def test_too_many_failing_episodes_fail_the_trial_naming_the_plugin(registry, tmp_path, monkeypatch):
     from orchestrator_plugins.countdown.environment import Countdown
 
