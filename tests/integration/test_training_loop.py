@@ -277,7 +277,7 @@ def test_weights_placed_between_rounds_reach_what_acts_also_when_a_round_is_one_
         return act(self, contexts, sampling)
 
     def further(self, trained, previous):
-        return {name: trained[name] + 0.1 * (trained[name] - previous[name]) for name in trained}
+        return {name: tensor + 0.01 for name, tensor in trained.items()}
 
     monkeypatch.setattr(Clipped, "between_rounds", further, raising=False)
     monkeypatch.setattr(CausalLMPolicy, "refresh", remember)
