@@ -72,9 +72,13 @@ def checkpoints(folder: Path) -> list[Path]:
 def load_newest(folder: Path, policy: Any) -> tuple[int, dict[str, Any]] | None:
     """Load the newest readable checkpoint into the policy; an unreadable one is named and passed over.
 
+    What a killed process left half written is removed.
+
     :returns: (step, state), or None when there is no checkpoint at all
     :raises CheckpointError: there are checkpoints, and none can be read
     """
+    for left in folder.glob(".step-*"):
+        shutil.rmtree(left, ignore_errors=True)
     found = checkpoints(folder)
     for path in reversed(found):
         try:

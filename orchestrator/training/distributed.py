@@ -50,9 +50,3 @@ class Workers:
         tensor = torch.tensor(value, dtype=torch.float64)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return float(tensor)
-
-    def start_from_first(self, module: torch.nn.Module) -> None:
-        """Copy the first worker's parameters and buffers to all."""
-        if self.size > 1:
-            for tensor in (*module.parameters(), *module.buffers()):
-                dist.broadcast(tensor.data, src=0)

@@ -78,6 +78,15 @@ def test_when_none_can_be_read_the_error_names_the_folder(tmp_path):
         load_newest(tmp_path, Policy())
 
 
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    save_checkpoint(tmp_path, 1, Policy(), {}, keep=1)
+    (tmp_path / ".step-000002.4711").mkdir()
+    (tmp_path / ".step-000002.4711" / "model.safetensors").write_bytes(b"half")
+
+    assert load_newest(tmp_path, Policy())[0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
 def test_no_checkpoint_at_all_is_no_error(tmp_path):
     assert load_newest(tmp_path / "none", Policy()) is None
 
