@@ -32,7 +32,9 @@ def render_terminal(report: Report) -> RenderableType:
         if verdict.comparisons:
             header, rows = tables.comparisons_table(verdict)
             kept = [
-                index for index, name in enumerate(header) if not name.startswith(("difference of IQMs", "paired", "p (Welch)"))
+                index
+                for index, name in enumerate(header)
+                if not name.startswith(("difference of IQMs", "paired", "p (Welch)"))
             ]
             short = [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
             parts.append(_table(short, f"against {verdict.baseline}"))

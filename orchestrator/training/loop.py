@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from orchestrator.registry import Components
 from orchestrator.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, Cost
+from orchestrator.rollout.metrics import rollout_metrics
 from orchestrator.seeding import derive_seed
 from orchestrator.training.checkpoint import load_newest, save_checkpoint
 from orchestrator.training.distributed import Workers
@@ -127,7 +127,7 @@ class Training:
         began = time.perf_counter()
         groups = self._sample()
         sampled = time.perf_counter()
-        metrics = _rollout_metrics(groups, self.collector)
+        metrics = rollout_metrics(groups, self.collector)
         if isinstance(self.components.sampler, Reports):
             with blame(self._labels["sampler"], where="sampler.report"):
                 metrics |= self.components.sampler.report()
@@ -399,28 +399,6 @@ def _labels(settings: Settings, components: Components) -> dict[str, str]:
     labels = {role: str(registry.plugin_of(role, spec.use)) for role, spec in named.items() if spec is not None}
     rewards = sorted({str(registry.plugin_of("reward", spec.use)) for spec in settings.rewards})
     return labels | {"reward": ", ".join(rewards) or "(core)"}
-
-
-def _rollout_metrics(groups: Sequence[RolloutGroup], collector: Collector) -> dict[str, float]:
-    scores = [score for group in groups for score in group.scores]
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    metrics = {"rollout/failed": float(len(collector.failures)), "rollout/groups": float(len(groups))}
-    if not rollouts:
-        return metrics
-    values = [score.value for score in scores]
-    actions = [turn.action for rollout in rollouts for turn in rollout.turns]
-    metrics["rollout/reward/mean"], metrics["rollout/reward/std"] = fmean(values), pstdev(values)
-    for part in sorted({part for score in scores for part in score.parts}):
-        metrics[f"rollout/reward/{part}"] = fmean(score.parts.get(part, 0.0) for score in scores)
-    metrics["rollout/tokens/mean"] = sum(len(action.tokens) for action in actions) / len(rollouts)
-    metrics["rollout/turns/mean"] = len(actions) / len(rollouts)
-    metrics["rollout/truncated"] = fmean(action.finish == "length" for action in actions) if actions else 0.0
-    metrics["rollout/group_size/mean"] = len(rollouts) / len(groups)
-    metrics["rollout/constant_groups"] = fmean(len({s.value for s in group.scores}) == 1 for group in groups)
-    known = [rollout.metrics["correct"] for rollout in rollouts if "correct" in rollout.metrics]
-    if known:
-        metrics["rollout/correct"] = fmean(known)
-    return metrics
 
 
 def _batch_metrics(batch: Batch) -> dict[str, float]:
