@@ -77,9 +77,7 @@ class Training:
             "labels": labels,
         }
         parts = (components.environment, components.policy, components.rewards)
-        sampling = Sampling(
-            **{f.name: getattr(settings.sampling, f.name) for f in fields(Sampling) if f.name != "seed"}
-        )
+        sampling = Sampling(**{field.name: getattr(settings.sampling, field.name) for field in fields(Sampling)})
         self.collector = Collector(*parts, sampling=sampling, phase="train", **shared)
         self.evaluator = Collector(*parts, sampling=sampling, phase="evaluation", **shared)
         self.tasks = _Tasks(components.environment, labels["environment"])
@@ -158,8 +156,7 @@ class Training:
         count = self.settings.schedule.tasks_per_step
         tasks = self.tasks.take(count)[self.workers.rank :: self.workers.size]
         self.collector.begin(self.step, version=self.trainer.updates)
-        version = BEHAVIOUR if BEHAVIOUR in self.weights else Weights.CURRENT
-        with self.weights.loaded(version), blame(self._labels["sampler"], where="sampler"):
+        with self.weights.loaded(self._acting_version()), blame(self._labels["sampler"], where="sampler"):
             return self.collector.settle(self.components.sampler.sample(tasks, self.collector))
 
     def _kept(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
@@ -217,6 +214,10 @@ class Training:
             self.weights.load(start)
         self.weights.keep(Weights.PREVIOUS, trained)
 
+    def _acting_version(self) -> str:
+        """What samples, and what the policy was last refreshed with: the round's weights while a round lasts."""
+        return BEHAVIOUR if BEHAVIOUR in self.weights else Weights.CURRENT
+
     def _result_version(self) -> str:
         """What is evaluated and saved as the result: between rounds of an extrapolating objective, the trained weights."""
         at_border = self.step > 0 and self.step % self.settings.schedule.steps_per_round == 0
@@ -228,16 +229,16 @@ class Training:
         settings = self.settings.evaluation
         with blame(self._labels["environment"], where="Environment.tasks"):
             tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
-        with self.weights.loaded(self._result_version()):
-            self._refresh()
+        acting, shown = self._acting_version(), self._result_version()
+        with self.weights.loaded(shown):
+            if shown != acting:
+                self._refresh()
             result = evaluate(
                 self.evaluator, tasks, settings, self.settings.sampling.max_tokens, measures=self._measures()
             )
-        if BEHAVIOUR in self.weights:
-            with self.weights.loaded(BEHAVIOUR):
+        if shown != acting:
+            with self.weights.loaded(acting):
                 self._refresh()
-        elif self._result_version() != Weights.CURRENT:
-            self._refresh()
         self._evaluated = self.step
         metrics = finite(result.metrics | self._costs())
         if result.tasks:
@@ -307,7 +308,7 @@ class Training:
             part.load_state_dict(state["components"][name])
         self.ledger.rewind(self.step, evaluation=self._evaluated)
         self.evaluations.rewind(self._evaluated)
-        with self.weights.loaded(BEHAVIOUR if BEHAVIOUR in self.weights else Weights.CURRENT):
+        with self.weights.loaded(self._acting_version()):
             self._refresh()
         logger.info("trial %s continues after step %s", self.trial.id, self.step)
         return True
