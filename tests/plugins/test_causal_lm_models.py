@@ -8,7 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from orchestrator_plugins.causal_lm.config import CausalLMConfig, plan_problems
+from hypothesis import given
+from hypothesis import strategies as st
+from orchestrator_plugins.causal_lm.config import CausalLMConfig, ModelConfig, plan_problems
+from orchestrator_plugins.causal_lm.loading import load
 from orchestrator_plugins.causal_lm.module import plain_weights
 from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
 from orchestrator_plugins.causal_lm.rendering import PlainRendering, Renderer, rendering_of
@@ -284,6 +287,62 @@ def test_characters_of_text_never_become_special_ids():
     assert len(tokenizer) == 7 + 1 + 95
     with pytest.raises(ValueError, match="message role 'robot': expected one of system, user, assistant, tool"):
         PlainRendering(tokenizer).first((("robot", "hi"),))
+
+
+def test_listed_words_are_one_token_with_and_without_the_space_before_them():
+    tokenizer = CharacterTokenizer(("take", "living room", "room"))
+    plain = len(CharacterTokenizer())
+
+    ids = tokenizer.encode("take a room in the living room")
+
+    assert len(tokenizer) == plain + 6
+    assert [tokenizer.vocabulary[i] for i in ids] == [
+        "take", " ", "a", " room", " ", "i", "n", " ", "t", "h", "e", " living room",
+    ]  # fmt: skip
+    assert tokenizer.decode(ids) == "take a room in the living room"
+
+
+@given(st.text(alphabet="taketh room\n", max_size=40))
+def test_text_survives_the_vocabulary_of_words(text):
+    tokenizer = CharacterTokenizer(("take", "the", "room", "other room"))
+
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_tokenizer_with_words_is_the_same_in_transformers(tmp_path):
+    tokenizer = CharacterTokenizer(("take", "living room", "room"))
+    tokenizer.save(tmp_path)
+
+    stored = AutoTokenizer.from_pretrained(tmp_path)
+
+    text = "take the lamp from the living room\ntaken roomy <eos>"
+    assert len(stored) == len(tokenizer)
+    assert tuple(stored(text.replace("<eos>", "eos")).input_ids) == tokenizer.encode(text.replace("<eos>", "eos"))
+    assert stored.decode(tokenizer.encode("take a living room")) == "take a living room"
+
+
+def test_words_that_cannot_be_told_apart_are_refused_all_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"words: ' go', 'a', 'take', 'über' cannot be words of the vocabulary"):
+        ModelConfig(preset="tiny", words=("take", " go", "a", "take", "über", "put"))
+    with pytest.raises(ValueError, match="words belong to a preset"):
+        ModelConfig(path="somewhere", words=("take",))
+
+    missing = str(tmp_path / "words.txt")
+    policy = {"use": "causal_lm", "model": {"preset": "tiny", "words": missing}}
+    problems = plan_problems(SimpleNamespace(trials=[SimpleNamespace(config={"policy": policy})]))
+
+    assert [problem.path for problem in problems] == ["policy.model.words"]
+    assert "expected one word a line, or a list" in problems[0].message
+
+
+def test_a_tiny_model_grows_by_its_words(tmp_path):
+    file = tmp_path / "words.txt"
+    file.write_text("take\ndrop\n\nlamp\n")
+
+    loaded = load(ModelConfig(preset="tiny", hidden=16, heads=2, layers=1, words=str(file)), torch.device("cpu"))
+
+    assert loaded.lm.config.vocab_size == len(CharacterTokenizer()) + 6
+    assert loaded.renderer.action("take lamp") == (len(CharacterTokenizer()), len(CharacterTokenizer()) + 5, 1)
 
 
 def test_a_template_that_forgets_earlier_turns_is_refused():

@@ -1,7 +1,9 @@
-"""The preset's own tokenizer: one token per printable ASCII character, and a few specials."""
+"""The preset's own tokenizer: one token per printable ASCII character, a few specials, and words on request."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,11 +20,22 @@ CHAT_TEMPLATE = (
 
 
 class CharacterTokenizer:
-    """Characters to ids and back. Text never turns into a special token, whatever it spells."""
+    """Characters and listed words to ids and back. Text never turns into a special token, whatever it spells.
 
-    def __init__(self) -> None:
-        self.vocabulary = (*SPECIALS, *CHARACTERS)
-        self._ids = {character: index for index, character in enumerate(CHARACTERS, start=len(SPECIALS))}
+    A listed word has two ids, one with the space before it. Text is read from the left, the longest word first,
+    wherever it stands; so an action spelt by characters and the same text read back may be different ids.
+    """
+
+    def __init__(self, words: Sequence[str] = ()) -> None:
+        """Build the vocabulary.
+
+        :param words: texts of two or more printable ASCII characters, each once, without space at either end
+        """
+        self.words = tuple(spelling for word in words for spelling in (word, f" {word}"))
+        self.vocabulary = (*SPECIALS, *CHARACTERS, *self.words)
+        self._ids = {text: index for index, text in enumerate(self.vocabulary) if index >= len(SPECIALS)}
+        longest_first = sorted(self.words, key=len, reverse=True)
+        self._pieces = re.compile("|".join([*map(re.escape, longest_first), "(?s:.)"]))
         self.pad, self.eos, self.unknown = (SPECIALS.index(name) for name in ("<pad>", "<eos>", "<unk>"))
         self.role = {role: SPECIALS.index(f"<{role}>") for role in ROLES}
 
@@ -30,8 +43,9 @@ class CharacterTokenizer:
         return len(self.vocabulary)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a text's characters; anything but printable ASCII and newline is ``<unk>``."""
-        return tuple(self._ids.get(character, self.unknown) for character in text)
+        """Ids of a text's words and characters; anything but printable ASCII and newline is ``<unk>``."""
+        pieces = self._pieces.findall(text) if self.words else text
+        return tuple(self._ids.get(piece, self.unknown) for piece in pieces)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids, specials left out."""
@@ -43,19 +57,36 @@ class CharacterTokenizer:
         transformers reads the tokenizer of a Qwen2 model as byte-level BPE whatever its files say, so it is written
         as one without merges. There, a character outside the vocabulary is left out instead of ``<unk>``.
         """
-        from transformers import Qwen2Tokenizer
+        from transformers import AddedToken, Qwen2Tokenizer
 
         spelling = {" ": "\u0120", "\n": "\u010a"}  # how byte-level BPE spells them
         tokenizer = Qwen2Tokenizer(
-            vocab={spelling.get(token, token): index for index, token in enumerate(self.vocabulary)},
+            vocab={spelling.get(token, token): index for index, token in enumerate((*SPECIALS, *CHARACTERS))},
             merges=[],
             pad_token="<pad>",
             eos_token="<eos>",
             unk_token="<unk>",
             extra_special_tokens=[f"<{role}>" for role in ROLES],
         )
+        tokenizer.add_tokens([AddedToken(word, normalized=False) for word in self.words])
         tokenizer.chat_template = CHAT_TEMPLATE
         tokenizer.save_pretrained(directory)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse what could not be told apart from other tokens, all of it at once.
+
+    :raises ValueError: naming every word that cannot be one
+    """
+    wrong = sorted(
+        {word for word in words if len(word) < 2 or word != word.strip() or not (word.isascii() and word.isprintable())}
+        | {word for word, times in Counter(words).items() if times > 1}
+    )
+    if wrong:
+        raise ValueError(
+            f"words: {', '.join(map(repr, wrong))} cannot be words of the vocabulary; expected two or more printable "
+            "ASCII characters, no space at either end, each word once"
+        )
 
 
 def concatenated(parts: Sequence[Sequence[int]]) -> tuple[int, ...]:
