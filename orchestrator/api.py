@@ -54,6 +54,7 @@ from orchestrator.roles import (
     Sampler,
     ScalesGradient,
     Stateful,
+    StepsTogether,
 )
 from orchestrator.types import (
     Action,
@@ -178,6 +179,7 @@ __all__ = [
     "Speaks",
     "Split",
     "Stateful",
+    "StepsTogether",
     "Stop",
     "Task",
     "Terms",

@@ -186,6 +186,21 @@ class Evaluates(Protocol):
 
 
 @runtime_checkable
+class StepsTogether(Protocol):
+    """An environment that opens and steps many of its episodes in one call, as one with processes of its own can.
+
+    Called instead of the episodes' own ``open`` and ``step``. Answers come in the order of the episodes; an exception
+    in an answer's place fails that episode alone, one that is raised fails all of the call.
+    """
+
+    def open_together(self, episodes: Sequence[Episode]) -> Sequence[Observation | Exception]:
+        """Begin episodes that ``start`` returned; what ``Episode.open`` of each would return."""
+
+    def step_together(self, episodes: Sequence[Episode], actions: Sequence[Action]) -> Sequence[Feedback | Exception]:
+        """Apply one action to each episode; what ``Episode.step`` of each would return."""
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """A policy that must know, before anything else, what world it acts in and which statistics it will owe."""
 

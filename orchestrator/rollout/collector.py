@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.errors import ContextError, blame
+from orchestrator.roles import StepsTogether
 from orchestrator.rollout.scoring import score_group
 from orchestrator.seeding import derive_seed
 from orchestrator.types import (
@@ -80,6 +81,7 @@ class Collector:
         self._environment, self._policy, self._rewards = environment, policy, tuple(rewards)
         self._sampling = sampling or Sampling()
         self._max_turns, self._concurrent = max_turns, concurrent
+        self._together = isinstance(environment, StepsTogether)
         self._seed, self._phase = seed, phase
         self._labels = dict(labels or {})
         self.played = 0  # rollouts of the present step, failed ones included
@@ -173,27 +175,73 @@ class Collector:
         waiting, open_worlds = deque(worlds), []
         try:
             while waiting or open_worlds:
-                while waiting and len(open_worlds) < self._concurrent:
-                    world = waiting.popleft()
-                    self._in_environment(world, world.open, self._environment)
-                    open_worlds.append(world)
+                free = min(len(waiting), self._concurrent - len(open_worlds))
+                entering = [waiting.popleft() for _ in range(free)]
+                open_worlds += entering
+                self._open(entering)
                 self._advance([world for world in open_worlds if world.pending])
                 open_worlds = [world for world in open_worlds if world.pending]
         finally:
             for world in open_worlds:
                 world.close()
 
+    def _open(self, worlds: Sequence[_World]) -> None:
+        started = time.perf_counter()
+        if self._together and worlds:
+            for world, first in zip(*self._open_together(worlds), strict=True):
+                self._in_environment(world, world.show_first, first)
+        else:
+            for world in worlds:
+                self._in_environment(world, world.open, self._environment)
+        self.cost.environment_seconds += time.perf_counter() - started
+
     def _advance(self, worlds: Sequence[_World]) -> None:
         """Let everybody who is to act, act; then step every world once."""
         answers = iter(self._act([world for world in worlds if world.script is None]))
         started = time.perf_counter()
+        moves = []
         for world in [world for world in worlds if world.pending]:
             if world.script is None:
-                chosen = {agent: next(answers) for agent in world.pending}
-                self._in_environment(world, world.step, chosen, self._max_turns)
+                moves.append((world, {agent: next(answers) for agent in world.pending}))
+            elif world.clock < len(world.script):
+                moves.append((world, {None: world.script[world.clock]}))
             else:
-                self._in_environment(world, world.step_script, self._max_turns)
+                self._in_environment(world, world.miss_script)
+        if self._together and moves:
+            for (world, actions), answer in zip(moves, self._step_together(moves), strict=True):
+                self._in_environment(world, world.hear, actions, answer, self._max_turns)
+        else:
+            for world, actions in moves:
+                self._in_environment(world, world.step, actions, self._max_turns)
         self.cost.environment_seconds += time.perf_counter() - started
+
+    def _open_together(self, worlds: Sequence[_World]) -> tuple[list[_World], Sequence[Any]]:
+        """The worlds that could be started, and what each shows first, or why it shows nothing."""
+        started = []
+        for world in worlds:
+            try:
+                with blame(self._labels.get("environment", "environment"), where="episode"):
+                    world.episode = self._environment.start(world.task, world.seed)
+                started.append(world)
+            except Exception as error:
+                world.error = _describe(error)
+        episodes = [world.episode for world in started]
+        return started, self._ask_together("open_together", episodes) if started else ()
+
+    def _step_together(self, moves: Sequence[tuple[_World, Mapping[str | None, Action]]]) -> Sequence[Any]:
+        episodes = [world.episode for world, _ in moves]
+        return self._ask_together("step_together", episodes, [world.answerable(actions) for world, actions in moves])
+
+    def _ask_together(self, method: str, episodes: Sequence[Any], *arguments: Any) -> Sequence[Any]:
+        """One answer an episode: what it says, or the exception that fails it."""
+        try:
+            with blame(self._labels.get("environment", "environment"), where="episode"):
+                answers = getattr(self._environment, method)(episodes, *arguments)
+                if len(answers) != len(episodes):
+                    raise ValueError(f"{method} returned {len(answers)} answers for {len(episodes)} episodes")
+                return answers
+        except Exception as error:
+            return [error] * len(episodes)
 
     def _act(self, worlds: Sequence[_World]) -> Sequence[Action]:
         """Ask the policy for everybody who is to act; a world it cannot act in fails, the others are asked again."""
@@ -272,7 +320,11 @@ class _World:
 
     def open(self, environment: Any) -> None:
         self.episode = environment.start(self.task, self.seed)
-        first = self.episode.open()
+        self.show_first(self.episode.open())
+
+    def show_first(self, first: Any) -> None:
+        if isinstance(first, Exception):
+            raise first
         self.several = isinstance(first, Mapping)
         if self.several and self.script is not None:
             raise ValueError("a world of several agents cannot be played from a demonstration")
@@ -294,16 +346,21 @@ class _World:
             for agent in self.pending
         ]
 
-    def step_script(self, max_turns: int) -> None:
-        if self.clock >= len(self.script):
-            raise ValueError(f"the demonstration of task {self.task.id!r} ended before its episode did")
-        self.step({None: self.script[self.clock]}, max_turns)
+    def miss_script(self) -> None:
+        raise ValueError(f"the demonstration of task {self.task.id!r} ended before its episode did")
 
     def step(self, actions: Mapping[str | None, Action], max_turns: int) -> None:
-        if self.several:
-            feedback = self.episode.step(actions)
-        else:
-            feedback = {None: self.episode.step(actions[None])}
+        self.hear(actions, self.episode.step(self.answerable(actions)), max_turns)
+
+    def answerable(self, actions: Mapping[str | None, Action]) -> Any:
+        """The actions as the episode's ``step`` takes them."""
+        return actions if self.several else actions[None]
+
+    def hear(self, actions: Mapping[str | None, Action], answer: Any, max_turns: int) -> None:
+        """Take in what the episode answered to the actions of this step."""
+        if isinstance(answer, Exception):
+            raise answer
+        feedback = answer if self.several else {None: answer}
         shown, self.pending = self.pending, {}
         for agent, action in actions.items():
             answer = feedback.get(agent)

@@ -179,6 +179,88 @@ def test_an_episode_that_raises_is_marked_named_and_kept_out():
     assert environment.closed == 3
 
 
+class CountingTogether(Counting):
+    """The same episodes, opened and stepped in one call; ``short`` forgets an answer, ``bad`` tasks do not open."""
+
+    short = False
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def start(self, task, seed):
+        if task.metadata.get("unstarted"):
+            raise OSError("no such game")
+        return super().start(task, seed)
+
+    def open_together(self, episodes):
+        self.calls.append(("open", len(episodes)))
+        return [OSError("lost") if e.task.metadata.get("bad") else e.open() for e in episodes]
+
+    def step_together(self, episodes, actions):
+        self.calls.append(("step", len(episodes)))
+        answers = []
+        for episode, action in zip(episodes, actions, strict=True):
+            try:
+                answers.append(episode.step(action))
+            except KeyError as error:
+                answers.append(error)
+        return answers[: len(answers) - self.short]
+
+
+def test_an_environment_that_steps_its_episodes_together_changes_nothing_but_the_calls():
+    requests = [RolloutRequest(task=_task(n), count=2) for n in (1, 2, 3)]
+    requests += [
+        RolloutRequest(task=replace(_task(2), id="shown", demonstration=("a", "b")), count=1, demonstrate=True)
+    ]
+    world = CountingTogether()
+    collect = Collector(world, Echo(), seed=5)
+
+    assert collect(requests) == Collector(Counting(), Echo(), seed=5)(requests)
+    assert world.calls == [("open", 7), ("step", 7), ("step", 5), ("step", 2)]
+    assert world.closed == 7
+    assert collect.cost.environment_seconds > 0
+
+
+def test_episodes_stepped_together_fail_one_by_one():
+    world = CountingTogether()
+    collect = Collector(world, Echo(), labels={"environment": "games 1.0"})
+
+    groups = collect(
+        [
+            RolloutRequest(task=_task(2), count=1),
+            RolloutRequest(task=_task(3, breaks=2), count=1),
+            RolloutRequest(task=_task(1, bad=True), count=1),
+            RolloutRequest(task=_task(4, unstarted=True), count=1),
+            RolloutRequest(task=replace(_task(5), demonstration=("a",)), count=1, demonstrate=True),
+        ]
+    )
+
+    assert [len(group.rollouts) for group in groups] == [1, 0, 0, 0, 0]
+    errors = [failure.rollout.error for failure in collect.failures]
+    assert [error.partition(";")[0].partition(" ended")[0] for error in errors] == [
+        "KeyError: 'the game hung'",
+        "OSError: lost",
+        "OSError: no such game",
+        "ValueError: the demonstration of task 't5'",
+    ]
+    assert all("raised by plugin games 1.0" in error for error in errors)
+    assert world.closed == 4
+
+
+def test_too_few_answers_fail_every_episode_of_the_call_and_say_so_once():
+    world = CountingTogether()
+    world.short = True
+    collect = Collector(world, Echo(), labels={"environment": "games 1.0"})
+
+    collect([RolloutRequest(task=_task(2), count=2)])
+
+    errors = [failure.rollout.error for failure in collect.failures]
+    assert len(errors) == 2
+    assert all("step_together returned 1 answers for 2 episodes" in error for error in errors)
+    assert all(error.count("raised by plugin") == 1 for error in errors)
+
+
 def test_a_reward_that_raises_marks_its_group_only():
     class Picky:
         def score(self, group):
