@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from random import Random
 from string import ascii_lowercase
 
@@ -94,7 +95,7 @@ class ChainSearchEpisode:
     def __init__(self, task: Task, *, max_turns: int):
         self._prompt = task.prompt
         chain: list[str] = list(task.metadata["chain"])
-        self._links = dict(zip(chain, chain[1:], strict=False))
+        self._links = dict(pairwise(chain))
         self._right = chain[task.metadata["hops"]]
         self._left = max_turns
         self._searches = self._found = self._malformed = 0
