@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator.training.ledger import METRICS, read_rows
 from orchestrator.types import TrialResult
 
 FINISHED = ("done", "stopped")  # a failed trial is played again when its run is resumed
@@ -40,26 +40,10 @@ def write_result(directory: Path, result: TrialResult) -> None:
     aside.replace(directory / "result.json")
 
 
-def rows(directory: Path) -> Iterator[dict[str, Any]]:
-    """Read the complete rows of ``metrics.jsonl`` one by one; a row cut off by a crash ends the reading."""
-    try:
-        file = (directory / "metrics.jsonl").open(encoding="utf-8")
-    except FileNotFoundError:
-        return
-    with file:
-        for line in file:
-            if not line.endswith("\n"):
-                return
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
-
-
 def last_row(directory: Path, *, window: int = 16384) -> dict[str, Any] | None:
     """Read the newest complete row of ``metrics.jsonl`` from the file's last ``window`` bytes; None without one."""
     try:
-        with (directory / "metrics.jsonl").open("rb") as file:
+        with (directory / METRICS).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - window))
             tail = file.read()
@@ -76,9 +60,15 @@ def last_row(directory: Path, *, window: int = 16384) -> dict[str, Any] | None:
 
 
 def gather(directory: Path, *, trial: str, arm: str, seed: int, status: str, error: str | None = None) -> TrialResult:
-    """Make the result of a trial that did not write its own, from the metrics it left."""
+    """Make the result of a trial that did not write its own, from the metrics it left.
+
+    A damaged row ends the reading and is named in the error.
+    """
     step, metrics = 0, {}
-    for row in rows(directory):
-        step = max(step, int(row["step"]))
-        metrics.update(row["metrics"])
+    try:
+        for row in read_rows(directory / METRICS):
+            step = max(step, int(row["step"]))
+            metrics.update(row["metrics"])
+    except ValueError as damage:
+        error = f"{error}; {damage}" if error else str(damage)
     return TrialResult(trial=trial, arm=arm, seed=seed, status=status, step=step, metrics=metrics, error=error)
