@@ -171,10 +171,10 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class Reports(Protocol):
-    """A sampler with numbers of its own for the step's metrics."""
+    """A sampler or an objective with numbers of its own for the step's metrics."""
 
     def report(self) -> Mapping[str, float]:
-        """Scalars by metric name (``area/name``) of the last call of ``sample``."""
+        """Scalars by metric name (``area/name``): of the last call of ``sample``, or of the update just made."""
 
 
 @runtime_checkable

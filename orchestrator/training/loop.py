@@ -141,6 +141,9 @@ class Training:
             metrics |= self.trainer.update(
                 batch, self.step, fresh=BEHAVIOUR not in self.weights or self._round_begins()
             )
+            if isinstance(self.components.objective, Reports):
+                with blame(self._labels["objective"], where="objective.report"):
+                    metrics |= self.components.objective.report()
             if self.settings.schedule.steps_per_round == 1:
                 self._refresh()
         metrics["train/skipped_updates"] = float(self.trainer.skipped)

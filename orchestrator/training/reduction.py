@@ -198,14 +198,18 @@ def keyed(terms: Terms, kind: str) -> Iterator[tuple[Key, LossTerm]]:
 
 
 def override_reduction(terms: Terms, reduction: Reduction | None) -> Terms:
-    """Reduce the per-token terms named ``policy`` another way; None leaves them alone."""
+    """Reduce the per-token terms named ``policy`` another way; None leaves them alone.
+
+    Per-token probes follow, since what they measure is compared with the policy's gradient.
+    """
     if reduction is None:
         return terms
     loss = tuple(
         replace(term, reduction=reduction) if term.name == "policy" and term.values.dim() == 2 else term
         for term in terms.loss
     )
-    return replace(terms, loss=loss)
+    probes = tuple(replace(probe, reduction=reduction) if probe.values.dim() == 2 else probe for probe in terms.probes)
+    return replace(terms, loss=loss, probes=probes)
 
 
 def _counted(term: LossTerm, kind: str, denominators: Denominators, key: Key | None) -> Count:

@@ -289,16 +289,18 @@ class _Sums:
         for key, term in keyed(terms, "probe"):
             losses.setdefault(f"probe/{term.name}", []).append(weigh(term, micro, denominators, key))
         summed = {kind: torch.stack(parts).sum() for kind, parts in losses.items()}
-        summed = {kind: loss for kind, loss in summed.items() if loss.requires_grad}
-        apart = [kind for kind in summed if kind != "plain"]
-        for kind in apart:
-            grads = torch.autograd.grad(summed[kind], self._parameters, retain_graph=True, allow_unused=True)
-            held = self._kept.setdefault(kind, [torch.zeros_like(p) for p in self._parameters])
-            for total, grad in zip(held, grads, strict=True):
+        plain = summed.pop("plain", None)
+        for kind, loss in summed.items():
+            if kind not in self._kept:  # also where nothing has a gradient here: workers add up the same kinds
+                self._kept[kind] = [torch.zeros_like(p) for p in self._parameters]
+            if not loss.requires_grad:
+                continue
+            grads = torch.autograd.grad(loss, self._parameters, retain_graph=True, allow_unused=True)
+            for total, grad in zip(self._kept[kind], grads, strict=True):
                 if grad is not None:
                     total.add_(grad)
-        if "plain" in summed:
-            summed["plain"].backward()
+        if plain is not None and plain.requires_grad:
+            plain.backward()
 
     def finish(self, workers: Workers) -> dict[str, float]:
         """Add up over workers; returns the norm of each probe by its name and of the scaled terms as ``loss``."""

@@ -131,15 +131,15 @@ def test_coefficients_are_applied_and_terms_add_up():
     assert reduce_terms(Terms(loss=()), _batch()).item() == 0
 
 
-def test_the_override_touches_per_token_policy_terms_only():
+def test_the_override_touches_per_token_policy_terms_and_probes_only():
     policy = LossTerm(name="policy", values=VALUES, reduction=Reduction.TOKEN_MEAN)
     others = (replace(policy, name="kl"), replace(policy, values=torch.ones(4)))
-    terms = Terms(loss=(policy, *others), probes=(policy,))
+    terms = Terms(loss=(policy, *others), probes=(replace(policy, name="removed"), others[1]))
 
     changed = override_reduction(terms, Reduction.CONSTANT)
 
     assert [term.reduction for term in changed.loss] == [Reduction.CONSTANT] + [Reduction.TOKEN_MEAN] * 2
-    assert changed.probes[0].reduction is Reduction.TOKEN_MEAN
+    assert [term.reduction for term in changed.probes] == [Reduction.CONSTANT, Reduction.TOKEN_MEAN]
     assert override_reduction(terms, None) is terms
 
 
