@@ -1,6 +1,7 @@
 """The contract checks let sound components through and name what is wrong with unsound ones."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -232,12 +233,28 @@ class NeverEnds(EchoEnvironment):
         return episode
 
 
+class Together(EchoEnvironment):
+    def open_together(self, episodes):
+        return [episode.open() for episode in episodes]
+
+    def step_together(self, episodes, actions):
+        return [episode.step(action) for episode, action in zip(episodes, actions, strict=True)]
+
+
+class TogetherOtherwise(Together):
+    """Pays more when asked for many at once."""
+
+    def step_together(self, episodes, actions):
+        return [replace(answer, reward=answer.reward + 1) for answer in super().step_together(episodes, actions)]
+
+
 class WithoutSizes(CorridorEnvironment):
     features = None
 
 
 def test_the_tiny_worlds_and_scripted_policies_pass():
     check_component(EchoEnvironment())
+    check_component(Together())
     check_component(CorridorEnvironment())
     check_component(ScriptedPolicy(("ab", "x")))
     check_component(ScriptedChoices((1,)))
@@ -249,6 +266,7 @@ def test_the_tiny_worlds_and_scripted_policies_pass():
         (Forgetful, "two plays .* with one seed and the same actions differ"),
         (SharesTasks, "TRAIN and EVAL share task ids"),
         (NeverEnds, "has 1 actions, but its episode had not ended after 1"),
+        (TogetherOtherwise, "plays otherwise through open_together and step_together"),
         (WithoutSizes, "needs the attribute 'features'"),
     ],
 )

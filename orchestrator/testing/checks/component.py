@@ -1,0 +1,110 @@
+"""The contract of each role as checks a plugin's author runs on a component."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.component import Component, PluginConfig, Role
+from orchestrator.registry import part_problems
+from orchestrator.testing.checks.advantage import check_advantage
+from orchestrator.testing.checks.environment import check_environment
+from orchestrator.testing.checks.objective import check_objective
+from orchestrator.testing.checks.policy import check_policy
+from orchestrator.testing.checks.reward import check_reward
+from orchestrator.testing.checks.sampler import check_sampler
+from orchestrator.types import (
+    RolloutGroup,
+)
+
+
+def check_component(
+    component: Any,
+    options: Mapping[str, Any] | None = None,
+    *,
+    environment: Any = None,
+    group: RolloutGroup | None = None,
+) -> None:
+    """Check that a component keeps the contract of its role.
+
+    Of every component: its options (described, unknown keys refused) and the parts of its role. Of an objective: the
+    same gradient, to 1e-9 in float64, for any micro-batches and padding, none on masked tokens, finite at extreme
+    log-ratios. Of an estimator: [B, T] finite credit that ignores padding. Of a reward: one finite score per rollout.
+    Of a sampler: whole, scored groups of the tasks it was given. Of an environment: plays that repeat with their
+    seed, ids that do not, splits that share none. Of a policy: the log-probabilities it recorded are those it
+    trains on, and an action does not depend on what else is in the batch.
+
+    :param component: as ``Registry.describe`` gives it; or a built object, from ``Registry.build``, which is what
+        components need that name others in their options
+    :param options: what the user would write; ignored for built objects
+    :param environment: the world a policy or sampler is checked in; None: a tiny one that speaks the same
+    :param group: rollouts a reward is checked on, without scores; None: four answers to a task in words
+    :raises AssertionError: naming every broken rule at once
+    :raises TypeError: when the object fills no role
+    """
+    problems: list[str] = []
+    if isinstance(component, Component):
+        name = component.name
+        problems += _option_problems(component, options or {})
+        config = component.config.model_validate(dict(options or {}))
+        build: Callable[[], Any] = lambda: component.build(config)  # noqa: E731
+    else:
+        name = type(component).__name__
+        build = lambda: copy.deepcopy(component)  # noqa: E731
+    built = build()
+    role = _role_of(built)
+    problems += part_problems(Role(role), built)
+    if not problems:
+        check = _CHECKS[role]
+        try:
+            problems += check(build, environment=environment, group=group)
+        except Exception as error:
+            error.add_note(f"while checking {role} {name!r} against the contract")
+            raise
+    if problems:
+        raise AssertionError(f"{role} {name!r} breaks its contract:\n" + "\n".join(f"- {p}" for p in problems))
+
+
+def _role_of(built: Any) -> str:
+    telling = {
+        "environment": "tasks",
+        "policy": "act",
+        "sampler": "sample",
+        "reward": "score",
+        "advantage": "estimate",
+        "objective": "terms",
+    }
+    for role, method in telling.items():
+        if hasattr(built, method):
+            return role
+    raise TypeError(
+        f"{type(built).__name__} fills no role; expected one of the methods {', '.join(telling.values())}. "
+        f"See orchestrator.roles"
+    )
+
+
+def _option_problems(component: Component, options: Mapping[str, Any]) -> list[str]:
+    problems = []
+    model: type[PluginConfig] = component.config
+    for name, field in model.model_fields.items():
+        if not field.description:
+            problems.append(f"option {name!r} has no description")
+    try:
+        model.model_validate({**options, "no_such_option": 1})
+        problems.append(f"{model.__name__} accepts the unknown option 'no_such_option'; derive it from PluginConfig")
+    except ValidationError:
+        pass
+    return problems
+
+
+_CHECKS: Mapping[str, Callable[..., list[str]]] = {
+    "environment": check_environment,
+    "policy": check_policy,
+    "sampler": check_sampler,
+    "reward": check_reward,
+    "advantage": check_advantage,
+    "objective": check_objective,
+}

@@ -1,0 +1,69 @@
+"""The contract of a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from orchestrator.rollout.collector import Collector
+from orchestrator.testing.checks.environment import STEPS
+from orchestrator.testing.scripted import ScriptedChoices, ScriptedPolicy
+from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
+from orchestrator.types import (
+    Context,
+    Sampling,
+    Speaks,
+    Split,
+    Task,
+)
+
+
+def check_sampler(build: Callable[[], Any], *, environment: Any, **_: Any) -> list[str]:
+    """Broken rules of a sampler."""
+    if environment is not None:
+        return _sampler_problems(build(), environment)
+    try:
+        return _sampler_problems(build(), EchoEnvironment())
+    except (TypeError, ValueError) as error:  # a sampler may be for worlds of features only
+        if "features" not in str(error):
+            raise
+        return _sampler_problems(build(), CorridorEnvironment())
+
+
+def _sampler_problems(sampler: Any, world: Any) -> list[str]:
+    tasks = list(islice(world.tasks(Split.TRAIN), 4))
+    collect = Collector(world, _player(world, tasks), (), sampling=Sampling(), max_turns=STEPS)
+    problems: list[str] = []
+    trained = 0
+    for step in (1, 2):
+        collect.begin(step)
+        for group in sampler.sample(tasks, collect):
+            where = f"the group of task {group.task.id!r}"
+            trained += len(group.rollouts)
+            if group.task.id not in {task.id for task in tasks}:
+                problems.append(f"{where} is of no task it was given")
+            if len(group.scores) not in (0, len(group.rollouts)):
+                problems.append(f"{where} has {len(group.scores)} scores for {len(group.rollouts)} rollouts")
+            if any(rollout.task_id != group.task.id for rollout in group.rollouts):
+                problems.append(f"{where} holds rollouts of another task")
+            if any(rollout.error for rollout in group.rollouts):
+                problems.append(f"{where} holds failed rollouts")
+    if not trained:
+        problems.append("it returned no rollout to train on in two steps")
+    return list(dict.fromkeys(problems))
+
+
+def _player(world: Any, tasks: Sequence[Task]) -> Any:
+    """A policy that is now right, now wrong; in worlds of features it takes a legal action by its seed."""
+    if world.speaks == Speaks.MESSAGES:
+        texts = [*(task.reference or "a" for task in tasks), "a", "b"]
+        return ScriptedPolicy(lambda context: texts[context.seed % len(texts)])
+
+    def choose(context: Context) -> int:
+        legal = [place for place, allowed in enumerate(context.observations[-1].legal) if allowed]
+        return legal[context.seed % len(legal)]
+
+    policy = ScriptedChoices(choose)
+    policy.prepare(world, frozenset())
+    return policy
