@@ -1,7 +1,9 @@
 """DARS: the allocation rule, two-stage sampling, advantages and loss of unequal groups, the weighting control."""
 
-from math import ceil, sqrt
+from dataclasses import replace
+from math import ceil, comb, sqrt
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -59,9 +61,57 @@ def test_extra_rollouts_follow_the_published_tables(schedule, standardise, first
     assert given_out == expected + [expected[-1]] * (first + 1 - len(expected))
 
 
+def released_extra_rollouts(correct, first, most, schedule, standardise):
+    """The rule in float32, as released."""
+    rate = np.float32(max(correct, 0.5) / first)
+    if rate >= 0.5:
+        return 0
+    one, two = np.float32(1), np.float32(2)
+    weight = two * np.sqrt(rate * (one - rate)) if standardise else two * rate * (one - rate)
+    peak = np.float32(first if standardise else first / 2)
+    goal = two * (one - rate) * peak if schedule == HW else peak
+    return max(0, min(ceil((goal - np.float32(first) * weight) / weight), most - first))
+
+
+@pytest.mark.parametrize("first", [2, 4, 8, 16, 32, 64])
+@pytest.mark.parametrize("schedule", [ET, HW])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_powers_of_two_get_what_the_released_floats_say(first, schedule, standardise):
+    for correct in range(first + 1):
+        released = released_extra_rollouts(correct, first, 10**6, schedule, standardise)
+        assert extra_rollouts(correct, first, 10**6, schedule, standardise) == released
+
+
 def test_the_ceiling_is_exact_where_floats_go_one_too_far():
     # 10 sqrt((1 - a) / a) at a = 1/10 is 30 exactly; in float32 it comes out above.
     assert extra_rollouts(1, 10, 100, HW, standardise=True) == 20
+    assert released_extra_rollouts(1, 10, 100, HW, standardise=True) == 21
+
+
+@pytest.mark.parametrize(
+    ("schedule", "most", "expected"),
+    [
+        (ET, 32, [32, 30.97, 27.15, 21.21, 12.70, 8.98, 8.00]),
+        (HW, 64, [64, 61.48, 52.28, 38.41, 19.11, 10.50, 8.00]),
+    ],
+)
+def test_expected_rollouts_of_a_task(schedule, most, expected):
+    found = [
+        sum(comb(8, k) * rate**k * (1 - rate) ** (8 - k) * (8 + extra_rollouts(k, 8, most, schedule)) for k in range(9))
+        for rate in (0, 0.01, 0.05, 0.125, 0.3, 0.5, 0.9)
+    ]
+
+    assert found == pytest.approx(expected, abs=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.01, (0.077, 0.275, 0.474)), (0.05, (0.337, 0.806, 0.963)), (0.125, (0.656, 0.986, 1.0))]
+)
+def test_chance_that_some_rollout_is_right(rate, expected):
+    # Any right one among the first ends the search; without one the task gets what no success gets.
+    most = [8, 8 + extra_rollouts(0, 8, 32, ET), 8 + extra_rollouts(0, 8, 64, HW)]
+
+    assert [1 - (1 - rate) ** count for count in most] == pytest.approx(expected, abs=6e-4)
 
 
 COUNTS = st.integers(2, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n), st.integers(n, 4 * n)))
@@ -214,6 +264,8 @@ def test_one_iteration_merges_filters_and_credits(registry, standardise, first, 
     torch.testing.assert_close(credit[:19].sum(), torch.tensor(0.0), atol=1e-5, rtol=0)
     if not standardise:
         assert credit[:19].abs().sum().item() == pytest.approx(5.052632, abs=1e-5)
+        before = make_batch([replace(groups[0], scores=groups[0].scores[:8])])
+        assert advantage.estimate(before).advantages.abs().sum().item() == pytest.approx(1.75)
         assert credit[19:].abs().sum().item() == pytest.approx(4.0)
 
 
