@@ -248,6 +248,22 @@ def test_the_bootstrap_is_a_difference_of_divergences_from_uniform(seed):
     assert found.bootstrap[:, -1].abs().max() == 0
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([0.0, 1.0, 5.0]))
+def test_the_gradient_of_the_logits_has_its_closed_form(seed, q_temperature, bootstrap_weight):
+    old, new, tokens, mask, rewards, group = moved_case(seed)
+    batch, now = make_batch(old, tokens, mask, rewards, group), columns(new, tokens)
+
+    found = gradient_of(batch, new, tokens, q_temperature=q_temperature, bootstrap_weight=bootstrap_weight)
+
+    opened = torch.where(mask, now[Column.VOCAB_MEAN_LOGPROB] - batch.columns[OLD_VOCAB_MEAN], 0.0)
+    following = torch.cat([opened[:, 1:], torch.zeros_like(opened[:, :1])], dim=1)
+    target = batch.advantages + bootstrap_weight * q_temperature * following
+    residual = q_temperature * (now[Column.LOGPROB] - batch.columns[OLD_LOGPROB]) - target
+    chosen = torch.nn.functional.one_hot(tokens, new.shape[-1]) - new.softmax(-1)
+    expected = 2 * q_temperature / mask.sum().double() * torch.where(mask, residual, 0.0)[..., None] * chosen
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-10)
+
+
 # --- invariances ------------------------------------------------------------------------------------------
 
 
@@ -483,10 +499,29 @@ def test_the_random_policys_values_point_to_every_right_answer():
     assert [uniform_value(letter) for letter in "ABCD"] == [1 / 16] * 4
     assert uniform_value("AC") == 1 / 4
     assert uniform_value("ACD") == 1.0
-    word = "A"
-    while len(word) < 3:
-        word = max((word + letter for letter in "ABCD"), key=uniform_value)
-    assert word == "ACD"
+    words = list("ABCD")  # all first letters are equally good
+    while len(words[0]) < 3:
+        words = [max((word + letter for letter in "ABCD"), key=uniform_value) for word in words]
+    assert tuple(words) == RIGHT
+
+
+def key_states(temperature, word="", chance=1.0):
+    """States that hold both right and lost branches: (chance to be there, lost branches, best value)."""
+    values = [uniform_value(word + letter) for letter in "ABCD"]
+    if 0 in values and max(values) > 0:
+        yield chance, values.count(0), max(values)
+    if len(word) < 2:
+        weights = [exp(value / temperature) for value in values]
+        for letter, value, weight in zip("ABCD", values, weights, strict=True):
+            if value > 0:
+                yield from key_states(temperature, word + letter, chance * weight / sum(weights))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.05])
+def test_the_bound_on_success_is_reached_on_the_toy_tree(temperature):
+    lost = sum(p * n / (n + exp(best / temperature)) for p, n, best in key_states(temperature))
+
+    assert softmax_success(temperature) == pytest.approx(1 - lost, abs=1e-12)
 
 
 @pytest.mark.parametrize(("temperature", "success"), [(1.0, 0.142479), (0.1, 0.802295), (0.05, 0.980187)])
