@@ -238,15 +238,17 @@ def test_clipped_ppo_without_a_critic_minds_a_constant_and_p3o_does_not():
 
 
 @both
+@pytest.mark.parametrize("pairing", ["all", "disjoint"])
 @given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.0, 0.5, 3.0]), data=st.data())
-def test_a_constant_of_each_group_changes_nothing(clipping, seed, spread, data):
+def test_a_constant_of_each_group_changes_nothing(clipping, pairing, seed, spread, data):
     batch, now = random_case(seed, spread=spread)
     shifts = torch.tensor(data.draw(st.lists(st.floats(-100, 100), min_size=3, max_size=3)), dtype=torch.float64)
     reference = batch.columns[REFERENCE_LOGPROB].squeeze(1)
     old = batch.columns[OLD_LOGPROB].squeeze(1)
     moved = make_batch(old, reference, batch.rewards + shifts.repeat_interleave(4), batch.group)
 
-    one, other = (evaluate(b, now, clipping=clipping, kl_weight=0.1) for b in (batch, moved))
+    options = {"clipping": clipping, "pairing": pairing, "kl_weight": 0.1}
+    one, other = (evaluate(b, now, **options) for b in (batch, moved))
 
     assert one[0] == pytest.approx(other[0], abs=1e-9)
     torch.testing.assert_close(one[1], other[1], atol=1e-9, rtol=1e-9)
@@ -300,6 +302,58 @@ def test_a_pair_that_went_far_enough_is_dead_and_one_that_went_wrong_is_not(diff
     assert right[1].tolist() == [0, 0]
     weight = min(max(math.exp(-sign * gap), 0.1), 10)
     assert wrong[1].tolist() == pytest.approx([-sign * weight * difference / 2, sign * weight * difference / 2])
+
+
+@given(st.floats(-5, 5), st.floats(-50, 50), st.floats(-50, 50))
+def test_the_joint_gradient_of_a_response_keeps_its_bound(difference, first, second):
+    batch = make_batch((-60.0, -60.0), (-60.0, -60.0), (difference, 0.0))
+
+    gradient = evaluate(batch, (-60.0 + first, -60.0 + second), clipping="joint", kl_weight=0.0)[1]
+
+    assert gradient.abs().max() <= 0.5 * abs(difference) * 10 + 1e-12
+
+
+def train_bandit(objective, deviation, rounds=200):
+    """Share of the best reward a tabular policy reaches, 16 tasks of 10 arms, two draws and four steps a round."""
+    generator = torch.Generator().manual_seed(0)
+    worth = torch.rand(16, 10, generator=generator, dtype=torch.float64)
+    shift = deviation * torch.randn(16, 1, generator=generator, dtype=torch.float64)
+    logits = torch.zeros_like(worth).requires_grad_()
+    reference = torch.full((32,), -math.log(10), dtype=torch.float64)
+    for _ in range(rounds):
+        old = logits.detach().log_softmax(1)
+        arms = torch.multinomial(old.exp(), 2, replacement=True, generator=generator)
+        batch = make_batch(
+            old.gather(1, arms).flatten(),
+            reference,
+            (worth + shift).gather(1, arms).flatten(),
+            torch.arange(16).repeat_interleave(2),
+        )
+        object.__setattr__(batch, "advantages", batch.rewards[:, None])  # read by clipped PPO only
+        for _ in range(4):
+            terms = objective.terms(batch, {Column.LOGPROB: logits.log_softmax(1).gather(1, arms).reshape(-1, 1)})
+            [gradient] = torch.autograd.grad(16 * reduce_terms(terms, batch), logits)
+            logits = (logits - 0.5 * gradient).detach().requires_grad_()
+    return ((logits.softmax(1) * worth).sum(1) / worth.max(1).values).mean().item()
+
+
+@both
+def test_a_bandit_is_learnt_as_well_under_any_constant(clipping):
+    objective = registry().build("objective", "p3o", {"clipping": clipping, "kl_weight": 0.02})
+
+    plain, shifted = (train_bandit(objective, deviation) for deviation in (0.0, 100.0))
+
+    assert plain > 0.97
+    assert shifted == pytest.approx(plain, abs=1e-9)
+
+
+def test_clipped_ppo_without_a_critic_learns_the_bandit_worse_under_constants():
+    objective = registry().build("objective", "clipped", {"reduction": "sequence_sum"})
+
+    plain, shifted = (train_bandit(objective, deviation) for deviation in (0.0, 100.0))
+
+    assert shifted < plain - 0.05
+    assert plain < 0.9  # and worse than pairs even without
 
 
 # --- pairs ------------------------------------------------------------------------------------------------
