@@ -222,6 +222,38 @@ def test_joint_advantages_of_a_group_sum_to_zero(made):
         assert abs(advantages[batch.group == group].sum().item()) < 1e-9
 
 
+def test_exploration_alone_is_length_normalised_reinforce_to_the_bit():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([4, 1, 2, 4, 2, 4, 1, 2])
+    mask = torch.arange(4)[None] < lengths[:, None]
+    values = -3 * torch.rand(8, 4, generator=generator, dtype=torch.float64)
+    rows = [[v if m else None for v, m in zip(*row, strict=True)] for row in zip(values, mask, strict=True)]
+    batch, values = make_batch(rows, [1, 0, 0, 1, -1, 1, 0, 0], [0] * 4 + [1] * 4)
+    batch = replace(batch, demonstration=torch.zeros(8, dtype=torch.bool))
+    batch, _ = credited(batch, statistics="rollouts")
+
+    _, ours, _ = loss_and_gradient(batch, values, imitation_weight=0.0, alignment_weight=0.0)
+
+    leaf = values.clone().requires_grad_()
+    parent = registry().build("objective", "reinforce", {"reduction": "sequence_mean"})
+    reduce_terms(parent.terms(batch, {Column.LOGPROB: leaf}), batch).backward()
+    assert torch.equal(ours, leaf.grad)
+
+
+def test_a_rollout_that_says_what_the_demonstration_says_adds_to_its_gradient():
+    batch, values = make_batch([[-1.0, -2.0], [-3.0, -1.0], [-3.0, -1.0]], [1, 0, 0])
+    batch, _ = credited(batch)
+
+    gradient = loss_and_gradient(batch, values)[1]
+
+    # A = (sqrt 2, -1/sqrt 2, -1/sqrt 2): the copy weighs (1 + 0.6) A / 2, the demonstration 0.5 A - 0.6 mean A.
+    tie, mean = -(2**-0.5), 2**-1.5
+    assert gradient[1].tolist() == pytest.approx([-1.6 * tie / 4] * 2)
+    assert gradient[2].tolist() == pytest.approx([-(0.5 * tie - 0.6 * mean) / 2] * 2)
+    assert gradient[1, 0] > 0
+    assert gradient[2, 0] > 0  # both push the same words down
+
+
 def test_whole_groups_are_the_mean_of_their_losses():
     one, one_values = make_batch(*EVEN)
     other, other_values = make_batch([[-1, -0.3], [-0.7, None], [-2, -1]], [0, 1, 1])
