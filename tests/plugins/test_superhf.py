@@ -55,6 +55,11 @@ def test_the_length_penalty_is_logarithmic():
     assert best([1, 1], [100, 10], keep=1, length_penalty=0.1) == [1]
 
 
+def test_of_equal_scores_the_first_is_kept():
+    assert best([1.0] * 5, [2] * 5, keep=2) == [0, 1]
+    assert best([0.0] * 3, [0, 2, 2], keep=1) == [1]
+
+
 def test_scores_that_are_not_numbers_come_last():
     assert best([nan, -5.0, nan], [1, 1, 1], keep=2) == [1, 0]
     assert penalised([nan], [1], 0.0) == [-inf]
@@ -186,6 +191,30 @@ def test_the_loss_of_two_sequences():
     assert loss_of(batch, logits, tokens, kl_weight=0)[0].item() == pytest.approx(0.362063, abs=1e-6)
     rows = terms.loss[1].values.sum(1) / batch.mask.sum(1)
     assert rows.tolist() == pytest.approx([0.096372, 0.510826], abs=1e-6)
+
+
+def test_what_the_released_code_would_say():
+    """It reads the KL one position late and adds it up over the rows of a mini-batch."""
+    batch, logits, tokens = one_sequence()
+    late = torch.cat([batch.columns[REFERENCE][:, 1:], torch.tensor([[[0.9, 0.1]]], dtype=torch.float64).log()], dim=1)
+
+    values = forward_kl(torch.zeros_like(logits), late, batch.mask)
+    assert values.sum().item() / 2 == pytest.approx(0.184032, abs=1e-6)
+    assert log(2) + 0.35 * values.sum().item() / 2 == pytest.approx(0.757558, abs=1e-6)
+
+    batch, logits, tokens = two_sequences()
+    last = torch.full((2, 1, 2), 0.5, dtype=torch.float64).log()
+    one_late = [torch.cat([table[:, 1:], last], dim=1) for table in (logits, batch.columns[REFERENCE])]
+    assert forward_kl(*one_late, batch.mask).abs().max().item() < 1e-12  # no KL at all: 0.362063 remains
+    summed = loss_of(batch, logits, tokens, kl_weight=2 * 0.35)[0].item()
+    assert summed == pytest.approx(0.362063 + 0.35 * (0.096372 + 0.510826), abs=1e-6)
+
+
+def test_at_the_reference_the_loss_is_cross_entropy():
+    batch, logits, tokens = one_sequence()
+    same = replace(batch, columns={REFERENCE: logits})
+
+    assert loss_of(same, logits, tokens)[0].item() == pytest.approx(0.693147, abs=1e-6)
 
 
 def random_case(seed):
