@@ -1,0 +1,44 @@
+"""ST-PPO: ratios of whole turns, and steps divided by what clipping threw away (arXiv:2511.20718)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.api import Component, Problem, Recipe, hookimpl
+
+from .config import StPpoConfig
+
+PAPER = "arXiv:2511.20718"
+
+
+@hookimpl
+def provide_objectives() -> list[Component]:
+    return [
+        Component(
+            name="st_ppo",
+            config=StPpoConfig,
+            build=_objective,
+            summary="clipped surrogate with ratios of tokens or turns, its gradient divided by what clipping removed",
+            paper=PAPER,
+        )
+    ]
+
+
+@hookimpl
+def provide_recipes() -> list[Recipe]:
+    from .recipes import RECIPES
+
+    return list(RECIPES)
+
+
+@hookimpl
+def check_plan(plan) -> Sequence[Problem]:
+    from .checks import plan_problems
+
+    return plan_problems(plan)
+
+
+def _objective(config: StPpoConfig):
+    from .objective import make_objective
+
+    return make_objective(config)
