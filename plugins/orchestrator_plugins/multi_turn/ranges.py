@@ -1,0 +1,48 @@
+"""Which generated tasks are for what: four ranges that share no task, told apart by the task's own content."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+from typing import TypeVar
+
+from orchestrator.api import Split
+
+from .worlds_config import WorldConfig
+
+T = TypeVar("T")
+
+_HUNDREDTHS = {"validation": 10, "test": 10, "demonstrations": 20}  # the rest is for training
+
+
+class Range(StrEnum):
+    """What a task is for."""
+
+    TRAINING = "training"
+    DEMONSTRATIONS = "demonstrations"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def range_of(content: str) -> Range:
+    """Place a task by its content: equal tasks are in one range, whatever generated them and with which seed."""
+    place = zlib.crc32(content.encode()) % 100
+    for name, width in _HUNDREDTHS.items():
+        if place < width:
+            return Range(name)
+        place -= width
+    return Range.TRAINING
+
+
+def wanted_range(config: WorldConfig, split: Split) -> Range:
+    """The range a split draws from under these options."""
+    return Range(config.train_on if Split(split) is Split.TRAIN else config.evaluate_on)
+
+
+def drawn(config: WorldConfig, split: Split, stream: Iterable[T], content: Callable[[T], str]) -> Iterator[T]:
+    """The tasks of a stream that belong to a split, as many as the options ask for."""
+    most = config.train_tasks if Split(split) is Split.TRAIN else config.eval_tasks
+    wanted = wanted_range(config, split)
+    return islice((task for task in stream if range_of(content(task)) is wanted), most)
