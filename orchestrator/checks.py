@@ -279,14 +279,17 @@ def _demonstrations_there(judged: Judged, registry: Registry) -> Iterator[Proble
 def _siblings_enough(judged: Judged, registry: Registry) -> Iterator[Problem]:
     settings = judged.settings
     most = getattr(judged.built.get("sampler"), "most_siblings", None)
-    least = getattr(judged.built.get("objective"), "least_siblings", 1)
     shared = hasattr(judged.built.get("environment"), "agents")  # agents of one world are siblings too
-    if most is not None and most < least and not shared and settings.procedure == "train":
-        yield Problem(
-            "sampler",
-            f"{settings.sampler.use} gives groups of at most {most}, and objective {settings.objective.use} learns "
-            f"nothing from fewer than {least} siblings; raise the sampler's count, or choose another sampler",
-        )
+    if most is None or shared or settings.procedure != "train":
+        return
+    for role in ("advantage", "objective"):
+        least = getattr(judged.built.get(role), "least_siblings", 1)
+        if most < least:
+            yield Problem(
+                "sampler",
+                f"{settings.sampler.use} gives groups of at most {most}, and {role} {getattr(settings, role).use} learns "
+                f"nothing from fewer than {least} siblings; raise the sampler's count, or choose another sampler",
+            )
 
 
 def _needs_met(judged: Judged, registry: Registry) -> Iterator[Problem]:
@@ -402,7 +405,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Prob
     (("environment", "policy"), _same_language),
     (("environment", "sampler", "advantage", "objective", "rewards"), _parts_same_language),
     (("environment", "sampler", "procedure"), _demonstrations_there),
-    (("environment", "sampler", "objective", "procedure"), _siblings_enough),
+    (("environment", "sampler", "advantage", "objective", "procedure"), _siblings_enough),
     (("policy",), _needs_met),
     (("environment", "procedure"), _tasks_there),
     (("evaluation",), _evaluation_possible),

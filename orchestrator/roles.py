@@ -133,7 +133,10 @@ class Reward(Protocol):
 
 @runtime_checkable
 class AdvantageEstimator(Protocol):
-    """Which token deserves the credit? Always sees whole groups, never a model."""
+    """Which token deserves the credit? Always sees whole groups, never a model.
+
+    One that learns from smaller groups nothing says how many siblings it takes with ``least_siblings``.
+    """
 
     needs: frozenset[Need]
 
