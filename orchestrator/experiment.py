@@ -63,7 +63,7 @@ class Optimizer(Section):
     lr: float = Field(1e-4, gt=0, description="peak learning rate")
     warmup: int = Field(0, ge=0, description="optimiser steps of linear warm-up")
     decay: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="after the warm-up, over the schedule's steps"
+        "constant", description="after the warm-up, over the rest of the schedule's steps"
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decay rates")
     eps: float = Field(1e-8, gt=0, description="added to AdamW's and RMSProp's denominator")
@@ -221,6 +221,10 @@ class Start(Section):
     recipe: str | None = Field(None, description="recipe of the phase, such as sft")
     checkpoint: str | None = Field(None, description="directory with model.safetensors to start from instead")
     seed: int = Field(0, ge=0, description="of the phase")
+    environment: dict[str, Any] | None = Field(
+        None, description="overlay over the trial's environment, as in {train_on: demonstrations}"
+    )
+    start: Start | None = Field(None, description="a phase that this phase begins with")
     sampler: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
     advantage: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
     objective: dict[str, Any] | None = Field(None, description="overlay, as in an arm")

@@ -34,17 +34,21 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: Opt
 
 
 def learning_rate_factor(settings: Optimizer, updates: int, progress: float) -> float:
-    """Factor of the peak rate.
+    """Factor of the peak rate: up a line during the warm-up, then what ``decay`` says over the rest of the schedule.
 
     :param updates: optimiser steps already taken
     :param progress: share of the schedule's steps already taken, in [0, 1]
     """
-    warm = min(1.0, (updates + 1) / settings.warmup) if settings.warmup else 1.0
+    if updates < settings.warmup:
+        return (updates + 1) / settings.warmup
+    if settings.warmup and 0 < progress < 1:
+        # The share of what the warm-up left, were the rest to go on at the same pace of updates.
+        progress *= (updates - settings.warmup) / (updates - progress * settings.warmup)
     if settings.decay == "linear":
-        return warm * (1.0 - progress)
+        return 1.0 - progress
     if settings.decay == "cosine":
-        return warm * 0.5 * (1.0 + math.cos(math.pi * progress))
-    return warm
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return 1.0
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

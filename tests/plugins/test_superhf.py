@@ -28,6 +28,8 @@ from orchestrator.api import (
     load_registry,
     reduce_terms,
 )
+from orchestrator.experiment import Optimizer
+from orchestrator.training.optimisation import learning_rate_factor
 
 REFERENCE = Need(Weights.REFERENCE, Column.LOGITS)
 
@@ -358,6 +360,22 @@ def test_evaluation_measures_answers_to_different_tasks(meteor):
     assert found(unlike) == {"meteor_similarity": 0.0}
     assert measure.evaluate(alike([Request("a")])) == {}
     assert [score.value for score in measure.score(alike([Request("a")])[0])] == [0.0, 0.0]
+
+
+# --- the schedule -----------------------------------------------------------------------------------------
+
+
+def test_the_recipes_learning_rate():
+    """Warmed up over 32 updates, then a cosine over the rest of 5,000; the rate reached, not the one before."""
+    settings = Optimizer(lr=2e-5, **registry().describe("recipe", "superhf").overlay["optimizer"])
+
+    def after(updates):
+        return settings.lr * learning_rate_factor(settings, updates, updates / 5000)
+
+    # The code's first update has rate 0 and its 2nd, 17th and 33rd these; here each comes one update earlier.
+    assert [after(updates) for updates in (0, 15, 31)] == pytest.approx([6.25e-7, 1e-5, 2e-5])
+    assert [after(updates) for updates in (32, 2516)] == pytest.approx([2e-5, 1e-5])
+    assert after(5000) == pytest.approx(0, abs=1e-20)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------
