@@ -14,6 +14,7 @@ from .config import (
     ReinforcePlusPlusConfig,
     TurnGaeConfig,
 )
+from .environments import ENVIRONMENTS
 
 PAPER = "arXiv:2510.01132"
 
@@ -28,6 +29,7 @@ def provide_environments() -> list[Component]:
             summary="several environments as levels of one, trained by weight and tested each by itself",
             paper=PAPER,
         ),
+        *ENVIRONMENTS,
     ]
 
 
