@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.component import RECIPE_KEYS
 from orchestrator.errors import Problem, did_you_mean
 from orchestrator.experiment import Experiment, Settings, Variation
-from orchestrator.overlay import copy, depth_reached, merge
+from orchestrator.overlay import at, copy, depth_reached, merge
 from orchestrator.search import flatten
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.registry import Registry
 
 VARIED = frozenset(Variation.model_fields)
+_PHASE_KEYS = (*RECIPE_KEYS, "environment", "start")
 SHARED = ("name", "evaluation", "tracking", "report")  # an arm may not change how arms are compared
 
 
@@ -99,15 +100,18 @@ def start_of(arm: Arm) -> Arm | None:
     for layer in arm.layers:
         own = layer.data.get("start")
         if isinstance(own, Mapping):
-            phase = {key: value for key, value in own.items() if key in RECIPE_KEYS}
+            phase = {key: value for key, value in own.items() if key in _PHASE_KEYS}
             layers.append(Layer(prefix=f"{layer.prefix}start.", data=phase))
     return Arm(name=arm.name, layers=tuple(layers), data=start_data(arm.data), home="start.")
 
 
 def start_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the start phase: the trial's world and its limits, everything else the phase's own."""
+    """Settings of the start phase: the trial's world and its limits, everything else the phase's own.
+
+    The world may be changed by an overlay of the phase; a phase of its own comes before it if it names one.
+    """
     start = data["start"]
-    phase = {key: start[key] for key in RECIPE_KEYS if start.get(key) is not None}
+    phase = {key: start[key] for key in _PHASE_KEYS if start.get(key) is not None}
     return merge(_world(data), phase)
 
 
@@ -128,12 +132,13 @@ def _arm(name: str, written: list[Layer], registry: Registry, problems: list[Pro
     recipe, found = _recipe(merged.get("recipe"), arm.typed("recipe"), registry, problems)
     if recipe is not None:
         layers.append(recipe)
-    start = merged.get("start")
-    if isinstance(start, Mapping):
-        phase, phase_found = _recipe(start.get("recipe"), arm.typed("start.recipe"), registry, problems)
+    start, path = merged.get("start"), "start"
+    while isinstance(start, Mapping):
+        phase, phase_found = _recipe(start.get("recipe"), arm.typed(f"{path}.recipe"), registry, problems)
         found = found and phase_found
         if phase is not None:
-            layers.append(Layer(prefix=phase.prefix, data={"start": phase.data}))
+            layers.append(Layer(prefix=phase.prefix, data=at(path, phase.data)))
+        start, path = start.get("start"), f"{path}.start"
     layers += written
     data: dict[str, Any] = {}
     for layer in layers:

@@ -121,8 +121,9 @@ def make(raw: RawExperiment, registry: Registry) -> Plan:
         judged.append(one)
         problems += found
         phase = start_of(arm)
-        if phase is not None:
+        while phase is not None:
             problems += judge(phase, registry, builder)[1]
+            phase = start_of(phase)
     problems += variation_problems(judged, variation)
     unsearchable = list(_search_problems(judged, variation, registry))
     problems += unsearchable
@@ -149,7 +150,8 @@ def settings(spec: TrialSpec) -> Settings:
 def start_settings(settings: Settings) -> Settings | None:
     """Settings of the start phase that a trial with these settings begins with; None where it runs none.
 
-    The phase acts in the trial's world, with its policy and its limits on episodes; everything else is the phase's own.
+    The phase acts in the trial's world (with the phase's overlay), with its policy and its limits on episodes;
+    everything else is the phase's own, a phase before it included.
     """
     if settings.start is None or settings.start.recipe is None:
         return None
@@ -177,7 +179,10 @@ def start_key(settings: Settings) -> str:
         include={"environment", "policy", "sampler", "rewards", "advantage", "objective"}
         | {"schedule", "optimizer", "update", "sampling"},
     )
-    text = json.dumps([determines, settings.start.seed], sort_keys=True)
+    parts: list[Any] = [determines, settings.start.seed]
+    if phase.start is not None:
+        parts.append(phase.start.checkpoint if phase.start.recipe is None else start_key(phase))
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -277,6 +277,27 @@ def test_trials_that_agree_on_the_start_share_it(registry):
     assert len({keys["a-s0"], keys["c-s0"], keys["d-s0"]}) == 3
 
 
+def test_a_start_phase_may_have_a_world_and_a_start_of_its_own(registry):
+    plan = make(
+        registry,
+        "start: {recipe: sft, environment: {count: 5}, schedule: {steps: 7},\n"
+        "        start: {recipe: sft, environment: {explode: false}, schedule: {steps: 9}}}\n"
+        "arms:\n  a: {recipe: grpo}\n  b: {recipe: grpo, start: {environment: {count: 6}}}\n"
+        "  c: {recipe: grpo, start: {start: {schedule: {steps: 3}}}}",
+    )
+    settings = {trial.arm: plans.settings(trial) for trial in plan.trials}
+
+    phase = plans.start_settings(settings["a"])
+    first = plans.start_settings(phase)
+
+    assert settings["a"].environment.options == {}
+    assert (phase.environment.options, phase.schedule.steps) == ({"count": 5}, 7)
+    assert (first.environment.options, first.schedule.steps) == ({"count": 5, "explode": False}, 9)
+    assert first.sampler.use == "picky"
+    assert plans.start_settings(first) is None
+    assert len({plans.start_key(one) for one in settings.values()}) == 3
+
+
 def test_without_a_start_there_is_no_phase_and_no_key(registry):
     settings = plans.settings(make(registry, "recipe: grpo").trials[0])
 
@@ -376,6 +397,18 @@ BAD = {  # kind: (text, with `> ` before settings of the command line; path; par
     "empty start": (GOOD + "start: {schedule: {steps: 1}}", "start", "neither"),
     "start with recipe and checkpoint": (GOOD + "start: {recipe: sft, checkpoint: x}", "start", "both"),
     "start from nowhere": (GOOD + "start: {checkpoint: /nowhere}", "start.checkpoint", "model.safetensors"),
+    "bad world of the start": (GOOD + "start: {recipe: sft, environment: {cuont: 1}}", "start.environment.cuont", "'count'"),
+    "start of the start from nothing": (GOOD + "start: {recipe: sft, start: {seed: 1}}", "start.start", "neither"),
+    "unknown recipe before the start": (
+        GOOD + "start: {recipe: sft, start: {recipe: sfd}}",
+        "start.start.recipe",
+        "did you mean 'sft'",
+    ),
+    "bad option before the start": (
+        GOOD + "start: {recipe: sft, start: {recipe: sft, sampler: {cuont: 1}}}",
+        "start.start.sampler.cuont",
+        "'count'",
+    ),
     "bad option of the start": (GOOD + "start: {recipe: sft, sampler: {cuont: 1}}", "start.sampler.cuont", "'count'"),
     "scheduler without a search": (GOOD + "tune: {scheduler: asha}", "tune.scheduler", "no `search`"),
     "unknown scheduler": (GOOD + "tune: {scheduler: pbt}", "tune.scheduler", "no such scheduler"),
