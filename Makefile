@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 BIN := $(VENV)/bin
-EXTRAS := test,gymnasium,dispatch,lora,superhf
+EXTRAS := test,gymnasium,dispatch,lora,superhf,textworld
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
