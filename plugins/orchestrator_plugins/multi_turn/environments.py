@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from orchestrator.api import Component, Speaks
 
-from .worlds_config import ChainSearchConfig
+from .worlds_config import ChainSearchConfig, MiniWorldConfig
 
 
 def _chain_search(config: ChainSearchConfig):
     from .chain_search import ChainSearch
 
     return ChainSearch(config)
+
+
+def _mini_world(config: MiniWorldConfig):
+    from .mini_world.environment import MiniWorld
+
+    return MiniWorld(config)
 
 
 ENVIRONMENTS = (
@@ -21,5 +27,13 @@ ENVIRONMENTS = (
         speaks=Speaks.MESSAGES,
         summary="follow hidden links with a search tool, then answer; five turns at most",
         paper="arXiv:2511.20718",
+    ),
+    Component(
+        name="mini_world",
+        config=MiniWorldConfig,
+        build=_mini_world,
+        speaks=Speaks.MESSAGES,
+        summary="text adventures of rooms, locks and keys with a quest of a chosen length and known solution",
+        paper="arXiv:2510.01132",
     ),
 )

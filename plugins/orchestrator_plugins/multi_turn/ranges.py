@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestrator.api import Split
 
 from .worlds_config import WorldConfig
 
 T = TypeVar("T")
+
+_END: Any = object()
 
 _HUNDREDTHS = {"validation": 10, "test": 10, "demonstrations": 20}  # the rest is for training
 
@@ -45,4 +47,20 @@ def drawn(config: WorldConfig, split: Split, stream: Iterable[T], content: Calla
     """The tasks of a stream that belong to a split, as many as the options ask for."""
     most = config.train_tasks if Split(split) is Split.TRAIN else config.eval_tasks
     wanted = wanted_range(config, split)
-    return islice((task for task in stream if range_of(content(task)) is wanted), most)
+    return itertools.islice((task for task in stream if range_of(content(task)) is wanted), most)
+
+
+class Remembered(Iterable[T]):
+    """A stream whose items are made once, however often it is read from the front."""
+
+    def __init__(self, stream: Iterable[T]):
+        self._stream, self._made = iter(stream), list[T]()
+
+    def __iter__(self) -> Iterator[T]:
+        for place in itertools.count():
+            if place == len(self._made):
+                made = next(self._stream, _END)
+                if made is _END:
+                    return
+                self._made.append(made)
+            yield self._made[place]
