@@ -60,7 +60,7 @@ class ProgressConfig(PluginConfig):
     )
 
 
-class WorldConfig(UseEnvironment):
+class LevelConfig(UseEnvironment):
     """One level of a mixture: an environment with the level's name and its part of the tasks."""
 
     level: LevelName = Field(description="the level's name; first part of its tasks' ids and of its metrics")
@@ -73,7 +73,7 @@ class WorldConfig(UseEnvironment):
 class MixtureConfig(PluginConfig):
     """Options of the environment ``mixture``."""
 
-    worlds: list[WorldConfig] = Field(
+    worlds: list[LevelConfig] = Field(
         min_length=1, description="the levels, easiest first, each {use: ..., level: ...}"
     )
 
