@@ -220,6 +220,43 @@ def test_tasks_are_reproducible_and_every_demonstration_is_right(registry):
         assert (feedback.reward, feedback.done, feedback.metrics["correct"]) == (1.0, True, 1.0)
 
 
+def test_an_expert_who_errs_shows_wrong_expressions_of_the_right_numbers(registry):
+    options = {"numbers": [3, 3], "operations": ["+", "-", "*"]}
+    right, half, wrong = (
+        registry.build("environment", "countdown", options | {"wrong_demonstrations": share}) for share in (0, 0.5, 1)
+    )
+
+    def played(environment):
+        shown = list(islice(environment.tasks(Split.TRAIN), 400))
+        return shown, [play(environment, task, task.demonstration[0]) for task in shown]
+
+    (tasks, correct), (mixed, some), (_, none) = played(right), played(half), played(wrong)
+    assert sum(feedback.reward for feedback in correct) == 400
+    assert sum(feedback.reward for feedback in none) == 0
+    assert 160 < sum(feedback.reward for feedback in some) < 240
+    assert all(feedback.metrics["format_ok"] for feedback in some + none)
+    assert all(Counter(numbers_of(parse(task.demonstration[0]))) == Counter(task.metadata["numbers"]) for task in mixed)
+    assert [task.prompt for task in mixed] == [task.prompt for task in tasks]
+    assert mixed == list(islice(half.tasks(Split.TRAIN), 400))
+
+
+def test_where_nothing_is_wrong_the_expert_is_right(registry):
+    options = {"numbers": [2, 2], "max_number": 1, "operations": ["*"], "eval_share": 0.5, "wrong_demonstrations": 1}
+    environment = registry.build("environment", "countdown", options)
+
+    task = next(next(environment.tasks(split)) for split in Split if _has_tasks(environment, split))
+
+    assert play(environment, task, task.demonstration[0]).reward == 1.0
+
+
+def _has_tasks(environment, split):
+    try:
+        next(environment.tasks(split))
+    except ValueError:  # the only puzzle, 1 1 = 1, is on the other side
+        return False
+    return True
+
+
 def test_splits_share_no_puzzle_whatever_the_seed(registry):
     keys = {}
     for seed in (0, 1):

@@ -50,6 +50,9 @@ class CountdownConfig(PluginConfig):
         None, description="text of the instruct prompt with {numbers}, {operations} and {target}; null: built in"
     )
     expression_style: Style = Field(Style.COMPACT, description="how demonstrations are written")
+    wrong_demonstrations: float = Field(
+        0.0, ge=0, le=1, description="share of demonstrations that miss the target: those of an expert who errs"
+    )
     format_reward: float = Field(
         0.0, ge=0, lt=1, description="reward of an expression that parses but is wrong; 1 is that of a right one"
     )

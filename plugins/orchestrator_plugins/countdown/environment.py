@@ -10,8 +10,8 @@ from random import Random
 from orchestrator.api import Action, Feedback, Messages, Speaks, Split, Task
 
 from .config import CountdownConfig, Prompt, Style
-from .expressions import canonical, write
-from .puzzles import Puzzle, distinct, generate, judge, only, read
+from .expressions import Expression, canonical, write
+from .puzzles import Puzzle, distinct, generate, judge, only, read, wrong_expression
 
 INSTRUCTION = (
     "Write an arithmetic expression that equals {target}. Use each of the numbers {numbers} exactly once, only the "
@@ -63,7 +63,7 @@ class Countdown:
         config = self.config
         demonstration = None
         if puzzle.solution is not None:
-            text = write(puzzle.solution, blank=" " if config.expression_style is Style.SPACED else "")
+            text = write(self._shown(name, puzzle), blank=" " if config.expression_style is Style.SPACED else "")
             demonstration = (f"<answer>{text}</answer>" if config.prompt is Prompt.INSTRUCT else text,)
         return Task(
             id=name,
@@ -71,6 +71,13 @@ class Countdown:
             demonstration=demonstration,
             metadata={"numbers": list(puzzle.numbers), "target": puzzle.target, "key": puzzle.key},
         )
+
+    def _shown(self, name: str, puzzle: Puzzle) -> Expression:
+        """The solution, or now and then a wrong expression; the same for the same task."""
+        config, random = self.config, Random(f"demonstration {name} {self.config.seed}")
+        if random.random() >= config.wrong_demonstrations:
+            return puzzle.solution
+        return wrong_expression(random, puzzle, config.operations) or puzzle.solution
 
 
 class CountdownEpisode:

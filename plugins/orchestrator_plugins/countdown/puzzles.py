@@ -11,9 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .expressions import Expression, ExpressionError, Operation, numbers_of, operators_of, parse, value
+from .expressions import Expression, ExpressionError, Operation, numbers_of, operators_of, parse, value, write
 
 _BARREN_DRAWS = 5_000  # fruitless draws in a row after which there is nothing to find
+_WRONG_DRAWS = 100  # right expressions in a row after which no wrong one is looked for
 _REPEATS = 300  # known puzzles in a row after which hardly a new one is left
 
 
@@ -99,6 +100,15 @@ def generate(
                 f"{' '.join(operations)} gave no target in {target[0]}..{target[1]}; widen environment.target, "
                 f"environment.operations or environment.max_number"
             )
+
+
+def wrong_expression(random: Random, puzzle: Puzzle, operations: Sequence[str]) -> Expression | None:
+    """Draw an expression of a puzzle's numbers that misses its target; None where there seems to be none."""
+    for _ in range(_WRONG_DRAWS):
+        expression = _random_expression(random, puzzle.numbers, operations)
+        if not judge(write(expression), puzzle, operations).correct:
+            return expression
+    return None
 
 
 def only(puzzles: Iterator[Puzzle], *, share: float, held_out: bool) -> Iterator[Puzzle]:
