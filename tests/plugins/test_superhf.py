@@ -362,6 +362,28 @@ def test_evaluation_measures_answers_to_different_tasks(meteor):
     assert [score.value for score in measure.score(alike([Request("a")])[0])] == [0.0, 0.0]
 
 
+# --- a proxy to be gamed ----------------------------------------------------------------------------------
+
+
+def test_a_phrase_scores_its_share_of_the_words():
+    reward = registry().build("reward", "phrase_share", {"phrase": "*"})
+    texts = ["3 * 5 * 2", "* * *", "3 + 5", "", "3*5", " * "]
+    table = Table({"a": [(text, 0) for text in texts]})
+
+    class Request:
+        task, count = Task(id="a"), len(texts)
+
+    [group] = table([Request])
+
+    assert [score.value for score in reward.score(group)] == [0.4, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("options", [{}, {"phrase": ""}, {"phrase": "two words"}])
+def test_a_phrase_is_one_word(options):
+    with pytest.raises(ConfigError):
+        registry().build("reward", "phrase_share", options)
+
+
 # --- the schedule -----------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from orchestrator.api import Component, Recipe, hookimpl
 
-from .config import BestOfConfig, MeteorSimilarityConfig, SuperHFConfig
+from .config import BestOfConfig, MeteorSimilarityConfig, PhraseShareConfig, SuperHFConfig
 
 PAPER = "arXiv:2310.16763"
 
@@ -29,7 +29,14 @@ def provide_rewards() -> list[Component]:
             build=_similarity,
             summary="scores nothing; measures at evaluation how alike the answers to different tasks are",
             paper=PAPER,
-        )
+        ),
+        Component(
+            name="phrase_share",
+            config=PhraseShareConfig,
+            build=_phrase,
+            summary="share of an answer's words that are one phrase: added to another reward, a proxy to be gamed",
+            paper=PAPER,
+        ),
     ]
 
 
@@ -63,6 +70,12 @@ def _similarity(config: MeteorSimilarityConfig):
     from .similarity import MeteorSimilarity
 
     return MeteorSimilarity(config)
+
+
+def _phrase(config: PhraseShareConfig):
+    from .phrase import PhraseShare
+
+    return PhraseShare(config.phrase)
 
 
 def _objective(config: SuperHFConfig):

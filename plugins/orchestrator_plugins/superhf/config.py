@@ -32,6 +32,12 @@ class SuperHFConfig(PluginConfig):
     )
 
 
+class PhraseShareConfig(PluginConfig):
+    """Options of the reward that is easy to please."""
+
+    phrase: str = Field(pattern=r"^\S+$", description="the word that is liked, as white space separates words")
+
+
 class MeteorSimilarityConfig(PluginConfig):
     """Options of the similarity measure."""
 
