@@ -90,7 +90,10 @@ class TextWorldConfig(PluginConfig):
     density: Density = Field(Density.DENSE, description="simple: how often a point is paid; paper: sparse, dense 1, 2")
     goal: Goal = Field(Goal.DETAILED, description="how much the objective gives away")
     max_turns: int | None = Field(
-        None, ge=1, description="turns of a play; null: three times quest_length (custom), 24 (simple); paper: sec. 4"
+        None,
+        ge=1,
+        description="turns of a play, after which it is lost; null: three times quest_length (custom), 24 (simple); "
+        "paper: sec. 4",
     )
     prompt: Prompt = Field(Prompt.INSTRUCT, description="plain for models built here, instruct for real ones")
     cut_action: Cut = Field(

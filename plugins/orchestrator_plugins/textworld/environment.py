@@ -169,13 +169,11 @@ class TextWorldEpisode:
         return self._feedback(float(gained))
 
     def _feedback(self, reward: float) -> Feedback:
-        over = self._won or self._lost
-        cut = not over and self._turns >= self._config.turns
+        over = self._won or self._lost or self._turns >= self._config.turns  # the budget is a rule: nothing follows
         return Feedback(
             observation=None if over else following(self._situation, self._config.prompt),
             reward=reward,
-            done=over or cut,
-            truncated=cut,
+            done=over,
             metrics=self._metrics(),
         )
 

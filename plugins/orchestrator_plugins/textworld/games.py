@@ -16,6 +16,7 @@ from typing import Any
 from .pool import Ask, GameError, Pool
 
 LAYOUT = 1  # of a cached game's folder; part of its place
+AHEAD = 2  # games made at once for each process
 BARREN = 32  # seeds in a row that give no game after which there is nothing to find
 PROGRESS_SECONDS = 10.0
 RETRY_SECONDS = 0.2
@@ -52,9 +53,8 @@ class Games:
 
         :raises GameError: a game cannot be made, or too many seeds in a row give none
         """
-        barren, left, ahead = 0, iter(seeds), self._pool.size
-        while window := list(islice(left, ahead)):
-            ahead = min(2 * ahead, 8 * self._pool.size)
+        barren, left = 0, iter(seeds)
+        while window := list(islice(left, AHEAD * self._pool.size)):
             self._make([seed for seed in window if self._find(seed) is _MISSING])
             for seed in window:
                 game = self._find(seed)

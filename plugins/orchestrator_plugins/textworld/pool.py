@@ -114,7 +114,7 @@ class Pool:
 
     def _give(self, worker: _Worker, waiting: deque[Ask], depth: int) -> None:
         """Give a process its next request, where it has no more than ``depth`` to do."""
-        if len(worker.sent) > depth:
+        if worker.ended or len(worker.sent) > depth:
             return
         source = worker.waiting or waiting
         if not source:
@@ -196,13 +196,15 @@ class _Worker:
             message["drop"], self.dropped = self.dropped, []
         if not self.sent:
             self.since = time.monotonic()
-        self.sent.append(ask)
-        self.limits.append(limit)
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended; what it still answered is read first, then its end
+        except BrokenPipeError:  # it ended before this request, which is not to blame
+            self.waiting.appendleft(ask)
+            self.ended = self.ended or not self.sent  # else what it answered is read first
+            return
+        self.sent.append(ask)
+        self.limits.append(limit)
 
     def read(self) -> list[bytes]:
         """Whole answers that have come; ``ended`` is set when no more will."""

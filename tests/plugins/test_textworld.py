@@ -1,0 +1,510 @@
+"""The environment ``textworld``, on real games: points, ends, splits, and processes that hang, die or are left behind."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("textworld")
+from orchestrator_plugins.textworld.config import RANGES, Evaluation, TextWorldConfig, Training, seeds_of
+from orchestrator_plugins.textworld.environment import TextWorld
+from orchestrator_plugins.textworld.games import BARREN
+from orchestrator_plugins.textworld.pool import WORKER, Ask, GameError, Pool
+from orchestrator_plugins.textworld.text import Situation, command_of
+
+from orchestrator.api import Action, ConfigError, Episode, Finish, RolloutRequest, Split, StepsTogether, load_registry
+from orchestrator.rollout.collector import Collector
+from orchestrator.testing import ScriptedPolicy
+
+# The real worker, but for a command that hangs, one that crashes and one that fails.
+STRANGE = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(WORKER[-1]).parent)!r})
+import worker
+
+class Strange(worker.Games):
+    def step(self, game, command):
+        if command == "hang":
+            with open(os.environ["HANGING"], "w") as told:
+                told.write(f"{{os.getpid()}}\\n")
+            time.sleep(600)
+        if command == "crash":
+            print("out of luck", file=sys.stderr, flush=True)
+            os._exit(3)
+        if command == "fail":
+            raise ValueError("no such thing")
+        return super().step(game, command)
+
+worker.Games = Strange
+worker.main()
+"""
+STRANGE_WORKER = (sys.executable, "-P", "-c", STRANGE)
+
+
+def say(text: str, finish: Finish = Finish.STOP) -> Action:
+    return Action(tokens=(1,), logprobs=(0.0,), text=text, finish=finish)
+
+
+def shown(observation) -> str:
+    [message] = observation
+    return message["content"]
+
+
+def play(environment, task, texts):
+    """Play texts alone; returns what was read and the feedback."""
+    episode = environment.start(task, seed=0)
+    read, answers = [shown(episode.open())], []
+    for text in texts:
+        answers.append(episode.step(say(text)))
+        read.append(answers[-1].observation and shown(answers[-1].observation))
+        if answers[-1].done:
+            break
+    episode.close()
+    return read, answers
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[TextWorld]:
+    """Games of the default options, which the contract tests make too."""
+    environment = TextWorld(TextWorldConfig(processes=2))
+    yield environment
+    environment.pool.close()
+
+
+@pytest.fixture(scope="module")
+def tasks(environment):
+    return list(itertools.islice(environment.tasks(Split.TRAIN), 4))
+
+
+@pytest.fixture(scope="module")
+def supper() -> Iterator[tuple[TextWorld, object]]:
+    """A simple game with a point for almost every step."""
+    environment = TextWorld(TextWorldConfig(kind="simple", density="dense", goal="brief", prompt="plain", processes=1))
+    yield environment, next(environment.tasks(Split.TRAIN))
+    environment.pool.close()
+
+
+@pytest.fixture
+def strange(tmp_path, monkeypatch) -> Iterator[TextWorld]:
+    monkeypatch.setenv("HANGING", str(tmp_path / "hanging"))
+    pool = Pool(2, STRANGE_WORKER)
+    yield TextWorld(TextWorldConfig(step_seconds=5.0), pool)
+    pool.close()
+
+
+# --- plays ------------------------------------------------------------------------------------------------
+
+
+def test_it_fills_the_role(environment, tasks):
+    built = load_registry(["textworld"]).build("environment", "textworld")
+
+    assert isinstance(built, StepsTogether)
+    assert isinstance(environment.start(tasks[0], 0), Episode)
+
+
+def test_walkthroughs_win(environment, tasks):
+    requests = [RolloutRequest(task=task, count=1, demonstrate=True) for task in tasks]
+
+    groups = Collector(environment, ScriptedPolicy())(requests)
+
+    for task, group in zip(tasks, groups, strict=True):
+        [rollout] = group.rollouts
+        assert rollout.metrics == {"correct": 1.0, "lost": 0.0, "score": 1.0, "max_score": 1.0}
+        assert [turn.reward for turn in rollout.turns] == [0.0] * (len(task.demonstration) - 1) + [1.0]
+
+
+def test_points_are_paid_when_they_are_gained(supper):
+    environment, task = supper
+
+    _, answers = play(environment, task, task.demonstration)
+
+    gained = [answer.reward for answer in answers]
+    assert set(gained) == {0.0, 1.0}
+    assert sum(gained) == task.metadata["max_score"] == answers[-1].metrics["max_score"] >= 7
+    assert [answer.metrics["score"] for answer in answers] == list(itertools.accumulate(gained))
+    assert [answer.metrics["correct"] for answer in answers] == [0.0] * (len(answers) - 1) + [1.0]
+
+
+def test_over_is_not_won(supper):
+    environment, task = supper
+    *most, last = task.demonstration
+    dish = last.removeprefix("put ").removesuffix(" on stove")
+
+    _, answers = play(environment, task, [*most, f"eat {dish}"])
+
+    assert answers[-1].done
+    assert not answers[-1].truncated
+    assert answers[-1].metrics["lost"] == 1.0
+    assert answers[-1].metrics["correct"] == 0.0
+    assert answers[-1].metrics["score"] == task.metadata["max_score"] - 1
+
+
+def test_a_message_names_room_events_and_inventory(supper):
+    environment, task = supper
+
+    read, _ = play(environment, task, ["open trunk and drawer", *task.demonstration[:2]])
+
+    goal, first = read[0].split("\n")
+    assert goal.startswith("The dinner is almost ready!")
+    assert first.startswith("You are in the bedroom. ")
+    assert first.endswith(" There is a closed wooden door leading east. You are carrying nothing.")
+    place = task.demonstration[0].removeprefix("open ")
+    assert read[2] == f"You are in the bedroom. You open the {place}, revealing an old key. You are carrying nothing."
+    assert read[3] == f"You are in the bedroom. You take the old key from the {place}. You are carrying: an old key."
+
+
+def test_a_play_can_be_repeated(environment, tasks):
+    texts = ["look", "go north", "go south", *tasks[0].demonstration]
+
+    first, again = play(environment, tasks[0], texts), play(environment, tasks[0], texts)
+
+    assert first == again
+
+
+def test_games_stepped_together_are_the_games_stepped_alone(environment, tasks):
+    texts = [["inventory", *task.demonstration] for task in tasks]
+    alone = [play(environment, task, told)[1] for task, told in zip(tasks, texts, strict=True)]
+
+    episodes = [environment.start(task, 0) for task in tasks * 2]
+    environment.open_together(episodes)
+    together = [[] for _ in episodes]
+    for turn in range(max(map(len, texts))):
+        going = [place for place in range(len(episodes)) if turn < len(texts[place % 4])]
+        actions = [say(texts[place % 4][turn]) for place in going]
+        answers = environment.step_together([episodes[place] for place in going], actions)
+        for place, answer in zip(going, answers, strict=True):
+            together[place].append(answer)
+
+    assert together == alone * 2
+
+
+def test_a_play_is_over_when_its_turns_are_spent(tasks):
+    environment = TextWorld(TextWorldConfig(max_turns=4, processes=1))
+
+    _, answers = play(environment, tasks[0], ["look", "quit", "look", "look"])
+    environment.pool.close()
+
+    assert [answer.done for answer in answers] == [False, False, False, True]
+    assert not answers[-1].truncated
+    assert answers[-1].observation is None
+    assert answers[-1].metrics["correct"] == 0.0
+
+
+def test_three_times_the_quest_is_the_budget_unless_given():
+    assert TextWorldConfig().turns == 12
+    assert TextWorldConfig(world_size=4, objects=6, quest_length=8).turns == 24
+    assert TextWorldConfig(kind="simple").turns == 24
+    assert TextWorldConfig(max_turns=7).turns == 7
+
+
+@pytest.mark.parametrize(("cut", "over"), [("ends", True), ("goes_on", False)])
+def test_an_action_cut_by_the_token_limit_gains_nothing(tasks, cut, over):
+    environment = TextWorld(TextWorldConfig(cut_action=cut))
+    episode = environment.start(tasks[0], 0)
+
+    answer = episode.step(say(tasks[0].demonstration[0], Finish.LENGTH))
+
+    assert (answer.done, answer.reward, answer.metrics["correct"]) == (over, 0.0, 0.0)
+    assert answer.metrics["max_score"] == 1.0
+    assert environment.pool.processes == ()  # the game has not heard of it
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("take lamp", "take lamp"),
+        ("  > take   lamp.\n\nI think", "take lamp"),
+        ("open box. take lamp. go east", "open box"),
+        ("open box; take lamp", "open box"),
+        ("open box then take lamp", "open box"),
+        ("unlock type J chest with Henderson's key", "unlock type J chest with Henderson's key"),
+        ("take caf\u00e9 lamp", "take caf lamp"),
+        ("x" * 500, "x" * 190),
+        ("", ""),
+        ("quit", None),
+        ("RESTORE game", None),
+        ("undo", None),
+        ("tw-trace-actions", None),
+        ("tw-extra-infos moves", None),
+    ],
+)
+def test_one_command_of_the_game_is_read_from_a_text(text, command):
+    assert command_of(text) == command
+
+
+def test_what_the_interpreter_prints_around_an_event_is_left_out():
+    before = Situation("bedroom", "", "You are carrying nothing.")
+    text = (
+        "\n\n-= Cellar =-\nYou arrive.\n\nYour score has just gone up by one point.\n\n\n"
+        "      *** The End ***\n\nYou scored 1.\n>            -= Cellar =-0/4"
+    )
+
+    after = before.after({"text": text, "inventory": "You are carrying:\n  a cane."})
+
+    assert str(after) == "You are in the cellar. You arrive. You are carrying: a cane."
+
+
+# --- which games ------------------------------------------------------------------------------------------
+
+
+def test_no_two_kinds_of_games_share_a_seed():
+    for seed in (0, 1, 7):
+        kinds = [seeds_of(kind, seed) for kind in RANGES]
+        for one, other in itertools.combinations([*kinds, *(seeds_of(kind, seed + 1) for kind in RANGES)], 2):
+            assert not set(one) & set(other)
+
+
+def test_splits_take_their_games_from_the_ranges_asked_for(tmp_path):
+    def seeds(split, **options):
+        environment = TextWorld(TextWorldConfig(cache=tmp_path, **options))
+        for kind in RANGES:
+            for seed in seeds_of(kind, options.get("seed", 0))[:8]:
+                pretend(environment, seed)
+        return [task.metadata["seed"] for task in itertools.islice(environment.tasks(split), 3)]
+
+    assert seeds(Split.TRAIN) == [30_001, 30_002, 30_003]
+    assert seeds(Split.EVAL) == [40_001, 40_002, 40_003]
+    assert seeds(Split.TRAIN, train_on="demonstrations", train_tasks=2) == [50_001, 50_002]
+    assert seeds(Split.EVAL, evaluate_on="test") == [1, 2, 3]
+    assert seeds(Split.TRAIN, seed=2) == [230_001, 230_002, 230_003]
+
+
+def pretend(environment, seed, steps=4, **about):
+    """Write down a game without making it."""
+    folder = environment.games.folder / str(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"objective": "Go.", "walkthrough": ["look"] * steps, "max_score": 1, "opening": "-= A =-", "inventory": ""}
+    (folder / "about.json").write_text(json.dumps(about or made))
+
+
+def test_games_of_another_length_can_be_left_out(tmp_path):
+    environment = TextWorld(TextWorldConfig(cache=tmp_path, exact_length=True, processes=2))
+    lengths = [4, 3, 4, 2, 1, 4, 4, 4]
+    for seed, steps in zip(itertools.count(30_001), lengths, strict=False):
+        pretend(environment, seed, steps)
+    pretend(environment, 30_003, unusable="no quest")
+
+    found = [task.metadata["seed"] for task in itertools.islice(environment.tasks(Split.TRAIN), 3)]
+
+    assert found == [30_001, 30_006, 30_007]
+
+
+def test_options_that_give_no_game_are_named(tmp_path):
+    environment = TextWorld(TextWorldConfig(cache=tmp_path, world_size=1, objects=1, quest_length=30))
+    for seed in range(30_001, 30_001 + BARREN + 8):
+        pretend(environment, seed, unusable="no quest could be generated")
+
+    with pytest.raises(ConfigError, match=r'environment: 32 seeds in a row.*"quest_length": 30.*no quest could be'):
+        next(environment.tasks(Split.TRAIN))
+
+
+def test_options_of_the_other_kind_are_refused():
+    with pytest.raises(ValueError, match="quest_length, world_size: for kind custom only, and kind is simple"):
+        TextWorldConfig(kind="simple", world_size=3, quest_length=4)
+    with pytest.raises(ValueError, match="density: for kind simple only, and kind is custom"):
+        TextWorldConfig(density="sparse")
+    with pytest.raises(ValueError, match="train_tasks 20000: there are 10000 training games"):
+        TextWorldConfig(train_tasks=20_000)
+
+
+def test_two_processes_share_the_games_they_make(tmp_path):
+    ask = (
+        "import itertools, sys; from pathlib import Path; from orchestrator.api import Split\n"
+        "from orchestrator_plugins.textworld.config import TextWorldConfig\n"
+        "from orchestrator_plugins.textworld.environment import TextWorld\n"
+        f"options = TextWorldConfig(theme='basic', cache=Path({str(tmp_path)!r}), processes=1)\n"
+        "[print(task.id, task.demonstration) for task in itertools.islice(TextWorld(options).tasks(Split.EVAL), 2)]\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", ask], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+
+    said = [process.communicate(timeout=120)[0] for process in both]
+
+    assert said[0] == said[1]
+    assert len(said[0].splitlines()) == 2
+    [folder] = tmp_path.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["40001", "40002", "generator.json"]
+    assert sorted(path.name for path in (folder / "40001").iterdir()) == ["about.json", "game.json", "game.z8"]
+
+
+def test_without_the_package_the_plugin_says_what_to_install(monkeypatch):
+    import importlib.util
+
+    import orchestrator_plugins.textworld as plugin
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, plugin.__name__)
+    with pytest.raises(ImportError, match=r"pip install 'rl-orchestrator\[textworld\]'"):
+        importlib.import_module(plugin.__name__)
+
+
+# --- processes that fail ----------------------------------------------------------------------------------
+
+
+def collected(environment, tasks, broken, text, during=None):
+    """Play all walkthroughs at once, one of them broken in its third turn; returns rollouts and failures."""
+
+    def script(context):
+        turn = len(context.actions)
+        task = by_episode[context.episode.partition("/")[0]]
+        return text if task is tasks[broken] and turn == 2 else task.demonstration[turn]
+
+    by_episode = {task.id: task for task in tasks}
+    collect = Collector(environment, ScriptedPolicy(script), labels={"environment": "textworld 1"})
+    if during is not None:
+        threading.Thread(target=during, daemon=True).start()
+    groups = collect([RolloutRequest(task=task, count=1) for task in tasks])
+    return groups, [failure.rollout for failure in collect.failures]
+
+
+def check_the_others_won(groups, broken):
+    for place, group in enumerate(groups):
+        if place == broken:
+            assert group.rollouts == ()
+        else:
+            assert [rollout.metrics["correct"] for rollout in group.rollouts] == [1.0]
+
+
+def test_a_game_that_hangs_fails_alone(strange, tasks):
+    groups, [failed] = collected(strange, tasks, 1, "hang")
+
+    check_the_others_won(groups, 1)
+    assert "command 'hang': no answer within 5 s; its process was ended" in failed.error
+    assert "raised by plugin textworld 1" in failed.error
+    assert len(failed.turns) == 2
+
+
+def test_a_game_that_crashes_fails_alone_and_says_why(strange, tasks):
+    groups, [failed] = collected(strange, tasks, 2, "crash")
+
+    check_the_others_won(groups, 2)
+    assert "command 'crash': its process ended with code 3: out of luck" in failed.error
+
+
+def test_a_game_that_raises_fails_alone_and_keeps_its_process(strange, tasks):
+    groups, [failed] = collected(strange, tasks, 0, "fail")
+
+    check_the_others_won(groups, 0)
+    assert "command 'fail': ValueError: no such thing" in failed.error
+
+
+def test_a_process_that_is_killed_at_work_fails_one_game(strange, tasks, tmp_path):
+    def kill_the_one_that_hangs():
+        told = tmp_path / "hanging"
+        while not (told.exists() and told.read_text().endswith("\n")):
+            time.sleep(0.01)
+        os.kill(int(told.read_text()), signal.SIGKILL)
+
+    groups, [failed] = collected(strange, tasks, 3, "hang", kill_the_one_that_hangs)
+
+    check_the_others_won(groups, 3)
+    assert "was killed by SIGKILL" in failed.error
+
+
+def test_a_process_that_is_killed_in_idleness_fails_no_game(environment, tasks):
+    episodes = [environment.start(task, 0) for task in tasks]
+    for turn in range(2):
+        environment.step_together(episodes, [say(task.demonstration[turn]) for task in tasks])
+    before = environment.pool.processes
+    for process in before:
+        os.kill(process, signal.SIGKILL)
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+
+    for turn in range(2, max(len(task.demonstration) for task in tasks)):
+        going = [place for place, task in enumerate(tasks) if turn < len(task.demonstration)]
+        answers = environment.step_together(
+            [episodes[place] for place in going], [say(tasks[place].demonstration[turn]) for place in going]
+        )
+        for place, answer in zip(going, answers, strict=True):
+            assert answer.done == (turn == len(tasks[place].demonstration) - 1)
+            assert answer.metrics["correct"] == float(answer.done)
+
+    assert not set(before) & set(environment.pool.processes)
+
+
+def test_a_worker_that_cannot_start_says_why():
+    pool = Pool(2, (sys.executable, "-c", "raise SystemExit('no library')"))
+
+    answers = pool.run([Ask(message={"do": "play"}, limit=20.0, what=f"game {n}") for n in range(3)])
+
+    assert [str(answer) for answer in answers] == [
+        f"game {n}: its process ended with code 1: no library" for n in range(3)
+    ]
+    assert all(isinstance(answer, GameError) for answer in answers)
+    pool.close()
+
+
+SCRIPT = """
+import sys, threading
+from orchestrator_plugins.textworld.pool import Ask, Pool
+pool = Pool(2, (sys.executable, "-P", "-c", {worker!r}))
+asks = [Ask(message={{"do": "play", "game": n, "command": "hang", "file": "x", "history": []}}, limit=600.0, what="")
+        for n in range(2)]
+threading.Thread(target=pool.run, args=(asks,), daemon=True).start()
+while len(pool.processes) < 2:
+    pass
+print(*pool.processes, flush=True)
+{then}
+"""
+HANGS = f"""
+import sys, time
+sys.path.insert(0, {str(Path(WORKER[-1]).parent)!r})
+import worker
+
+class Hangs:
+    def answer(self, request):
+        while True:
+            pass
+
+worker.Games = Hangs
+worker.main()
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "exit"])
+def test_no_process_is_left_behind(end):
+    then = "sys.stdin.read()" if end == "killed" else ""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(worker=HANGS, then=then)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    workers = [int(word) for word in owner.stdout.readline().split()]
+    time.sleep(0.5)
+
+    if end == "killed":
+        owner.kill()
+    owner.wait(timeout=20)
+
+    deadline = time.monotonic() + 20.0
+    while (left := [worker for worker in workers if _running(worker)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2
+    assert left == []
+    owner.stdin.close()
+    owner.stdout.close()
+
+
+def _running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_ranges_are_those_the_readme_names():
+    readme = (Path(__file__).parents[2] / "plugins/orchestrator_plugins/textworld/README.md").read_text()
+
+    for kind in (*Training, *Evaluation):
+        first, last = RANGES[kind]
+        assert f"| {kind} | {first} to {last} |" in readme
