@@ -75,6 +75,7 @@ class Mixture:
         :raises ValueError: when the worlds speak different languages, or in numbers of different sizes
         """
         self._levels = {level.name: level for level in levels}
+        self._handle = Levels(levels)  # for those who choose; what is drawn in order has streams of its own
         self.speaks = _shared(levels, "speaks")
         if self.speaks == Speaks.FEATURES:
             self.features, self.actions = _shared(levels, "features"), _shared(levels, "actions")
@@ -119,16 +120,15 @@ class Mixture:
             self._levels[name].world.load_state_dict(own)
 
     def _training(self) -> Iterator[Task]:
-        levels = Levels(tuple(self._levels.values()))
-        weights = {name: level.weight for name, level in self._levels.items()}
+        weights = {name: level.weight for name, level in self._levels.items() if level.weight > 0}
+        streams = {name: _endless(self._levels[name].world, name) for name in weights}
         taken = dict.fromkeys(weights, 0)
         while True:
             name = next_level(weights, taken)
-            yield levels.task(name, taken[name])
+            yield labelled(next(streams[name]), name, self._handle)
             taken[name] += 1
 
     def _evaluation(self) -> Iterator[Task]:
-        levels = Levels(tuple(self._levels.values()))
         streams = {name: iter(level.world.tasks(Split.EVAL)) for name, level in self._levels.items() if level.evaluated}
         while streams:
             for name in list(streams):
@@ -136,7 +136,7 @@ class Mixture:
                 if task is None:
                     del streams[name]
                 else:
-                    yield labelled(task, name, levels)
+                    yield labelled(task, name, self._handle)
 
 
 class MixtureTogether(Mixture):
