@@ -15,7 +15,7 @@ from orchestrator import __version__
 from orchestrator.errors import OrchestratorError
 
 _NEEDED = ("torch", "transformers", "ray", "mlflow", "optuna", "pydantic", "pluggy", "omegaconf", "numpy", "scipy")
-_OPTIONAL = ("vllm", "peft", "gymnasium", "nltk", "pyarrow", "textworld")
+_OPTIONAL = ("vllm", "peft", "gymnasium", "bm25s", "nltk", "pyarrow", "textworld")
 _DEFAULT_STORE = "sqlite:///runs/mlflow.db"
 _SECONDS = 3.0
 

@@ -60,6 +60,7 @@ HOMES = {
     "transformers": ("plugins/orchestrator_plugins/",),
     "peft": ("plugins/orchestrator_plugins/",),
     "gymnasium": ("plugins/orchestrator_plugins/",),
+    "bm25s": ("plugins/orchestrator_plugins/multi_turn/search_qa/",),
     "textworld": ("plugins/orchestrator_plugins/textworld/",),
     "typer": ("orchestrator/cli.py", "orchestrator/plugins_cli.py", "orchestrator/guard.py"),
 }

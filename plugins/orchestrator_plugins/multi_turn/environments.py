@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.api import Component, Speaks
 
-from .worlds_config import ChainSearchConfig, MiniWorldConfig
+from .worlds_config import ChainSearchConfig, MiniWorldConfig, SearchQAConfig
 
 
 def _chain_search(config: ChainSearchConfig):
@@ -17,6 +17,12 @@ def _mini_world(config: MiniWorldConfig):
     from .mini_world.environment import MiniWorld
 
     return MiniWorld(config)
+
+
+def _search_qa(config: SearchQAConfig):
+    from .search_qa.environment import SearchQA
+
+    return SearchQA(config)
 
 
 ENVIRONMENTS = (
@@ -35,5 +41,13 @@ ENVIRONMENTS = (
         speaks=Speaks.MESSAGES,
         summary="text adventures of rooms, locks and keys with a quest of a chosen length and known solution",
         paper="arXiv:2510.01132",
+    ),
+    Component(
+        name="search_qa",
+        config=SearchQAConfig,
+        build=_search_qa,
+        speaks=Speaks.MESSAGES,
+        summary="questions answered by searching one's own passages with BM25, in think, search and answer turns",
+        paper="arXiv:2503.09516",
     ),
 )

@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 _END: Any = object()
 
-_HUNDREDTHS = {"validation": 10, "test": 10, "demonstrations": 20}  # the rest is for training
-
 
 class Range(StrEnum):
     """What a task is for."""
@@ -28,14 +26,23 @@ class Range(StrEnum):
     TEST = "test"
 
 
-def range_of(content: str) -> Range:
-    """Place a task by its content: equal tasks are in one range, whatever generated them and with which seed."""
-    place = zlib.crc32(content.encode()) % 100
-    for name, width in _HUNDREDTHS.items():
-        if place < width:
-            return Range(name)
-        place -= width
-    return Range.TRAINING
+_SHARES = {Range.TRAINING: 60, Range.DEMONSTRATIONS: 20, Range.VALIDATION: 10, Range.TEST: 10}
+
+
+def range_of(content: str, *, training: bool = True, evaluation: bool = True) -> Range:
+    """Place a task by its content: equal tasks are in one range, whatever generated them and with which seed.
+
+    :param training: whether it may be for training or demonstrations
+    :param evaluation: whether it may be for validation or test
+    """
+    open_to = {Range.TRAINING: training, Range.DEMONSTRATIONS: training}
+    shares = {name: share for name, share in _SHARES.items() if open_to.get(name, evaluation)}
+    place = zlib.crc32(content.encode()) % sum(shares.values())
+    for name, share in shares.items():
+        if place < share:
+            return name
+        place -= share
+    raise ValueError("a task must be for something: training or evaluation")
 
 
 def wanted_range(config: WorldConfig, split: Split) -> Range:

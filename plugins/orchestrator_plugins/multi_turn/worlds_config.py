@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -91,4 +92,72 @@ class MiniWorldConfig(WorldConfig):
         if self.turns < self.quest_length:
             raise ValueError(f"max_turns {self.turns} is too few for a quest of {self.quest_length} steps")
         generate(Random("fits"), rooms=self.rooms, objects=self.objects, quest_length=self.quest_length)
+        return self
+
+
+TEMPLATE = (
+    "Answer the question. Reason between <think> and </think> whenever you have learned something new. Then either "
+    "search for passages with <search>a query</search>, or answer with <answer>your answer</answer>, a few words at "
+    "most. You may search {searches} times.\nQuestion: {question}"
+)
+
+
+class SearchQAConfig(PluginConfig):
+    """Options of the environment ``search_qa``."""
+
+    passages: Path | None = Field(
+        None, description='JSONL of passages, {"id", "title" (optional), "text"}; null: a small invented country'
+    )
+    questions: Path | None = Field(
+        None,
+        description='JSONL of questions, {"question", "answers", "passages" (optional: ids of those that answer it)}',
+    )
+    eval_questions: Path | None = Field(
+        None, description="JSONL of evaluation questions; null: a fifth of `questions`, half validation and half test"
+    )
+    train_on: Literal["training", "demonstrations"] = Field(
+        "training", description="which questions the TRAIN split draws from; the two ranges share none"
+    )
+    evaluate_on: Literal["validation", "test"] = Field(
+        "validation", description="which questions the EVAL split draws from; the two ranges share none"
+    )
+    train_tasks: int | None = Field(None, ge=1, description="most training questions; null: all")
+    eval_tasks: int | None = Field(None, ge=1, description="most evaluation questions; null: all")
+    max_searches: int = Field(4, ge=1, description="searches of an episode")
+    max_turns: int | None = Field(
+        None, ge=2, description="turns of an episode, after which it is lost; null: two more than searches"
+    )
+    top_k: int = Field(3, ge=1, description="passages a search shows at most")
+    passage_characters: int = Field(2000, ge=40, description="characters of passages a search shows at most")
+    reward: Literal["exact", "f1"] = Field(
+        "exact", description="what an answer pays: 1 for an exact match and 0 otherwise, or its F1"
+    )
+    think: Literal["required", "optional"] = Field(
+        "required", description="whether a turn without <think>...</think> is malformed"
+    )
+    template: str = Field(TEMPLATE, description="what the policy is told; {question} and {searches} are filled in")
+    cut_action: Literal["goes_on", "ends"] = Field(
+        "ends", description="what an action cut by the token limit is: a malformed turn, or the end of the episode"
+    )
+
+    @property
+    def turns(self) -> int:
+        """The limit on turns."""
+        return self.max_searches + 2 if self.max_turns is None else self.max_turns
+
+    @field_validator("template")
+    @classmethod
+    def _mentions_the_question(cls, value: str) -> str:
+        if "{question}" not in value:
+            raise ValueError("template must hold {question}")
+        return value
+
+    @model_validator(mode="after")
+    def _files_fit(self) -> SearchQAConfig:
+        if (self.passages is None) != (self.questions is None):
+            raise ValueError("passages and questions belong together; give both, or neither for the built-in corpus")
+        if self.eval_questions is not None and self.questions is None:
+            raise ValueError("eval_questions needs passages and questions too")
+        if self.turns <= self.max_searches:
+            raise ValueError(f"max_turns {self.turns} leaves no turn to answer after {self.max_searches} searches")
         return self

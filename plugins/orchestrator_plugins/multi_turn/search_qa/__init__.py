@@ -1,0 +1,1 @@
+"""Question answering with a search tool over a user's own passages."""
