@@ -42,12 +42,13 @@ def groups() -> list[RolloutGroup]:
     return made
 
 
-def main(rank: int, size: int, store: str, recipe: str) -> None:
+def main(rank: int, size: int, store: str, recipe: str, *overrides: str) -> None:
     torch.set_num_threads(1)
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-    registry = load_registry(only=["baselines", "causal_lm", "countdown"])
-    [spec] = make(parse_experiment(EXPERIMENT, [f"recipe={recipe}", "schedule.minibatches=1"]), registry).trials
+    registry = load_registry(only=["baselines", "causal_lm", "countdown", "st_ppo"])
+    changed = [f"recipe={recipe}", "schedule.minibatches=1", *overrides]
+    [spec] = make(parse_experiment(EXPERIMENT, changed), registry).trials
     chosen = settings(spec)
     components = build(chosen, registry, seed=0)
     store_of_weights = WeightStore(components.policy.module)
@@ -57,7 +58,11 @@ def main(rank: int, size: int, store: str, recipe: str) -> None:
     if rank == 0:
         print(
             json.dumps(
-                {"weights": weights.tolist(), "loss": metrics["loss/policy"], "norm": metrics["train/grad_norm"]}
+                {
+                    "weights": weights.tolist(),
+                    "norm": metrics["train/grad_norm"],
+                    "clipped_norm": metrics.get("train/gradient_norm/clipped"),
+                }
             )
         )
     if size > 1:
@@ -65,4 +70,4 @@ def main(rank: int, size: int, store: str, recipe: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.api import Component, Problem, Recipe, hookimpl
+from orchestrator.api import Component, Problem, Recipe, ReportSection, hookimpl
 
 from .config import StPpoConfig
 
@@ -32,6 +32,11 @@ def provide_recipes() -> list[Recipe]:
 
 
 @hookimpl
+def provide_report_sections() -> list[ReportSection]:
+    return [ReportSection(name="st_ppo", title="Clipping and collapse", render=_section)]
+
+
+@hookimpl
 def check_plan(plan) -> Sequence[Problem]:
     from .checks import plan_problems
 
@@ -42,3 +47,9 @@ def _objective(config: StPpoConfig):
     from .objective import make_objective
 
     return make_objective(config)
+
+
+def _section(directory):
+    from .report import render
+
+    return render(directory)
