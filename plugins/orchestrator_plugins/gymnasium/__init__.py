@@ -1,4 +1,4 @@
-"""Environments of Gymnasium with a discrete action space. Needs the extra ``gymnasium``."""
+"""Environments of Gymnasium whose actions are choices or texts. Needs the extra ``gymnasium``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.api import Component, Speaks, hookimpl
 
-from .config import GymnasiumConfig
+from .config import GymnasiumConfig, GymnasiumTextConfig
 
 if find_spec("gymnasium") is None:  # not an import of it: listing plugins stays quick
     raise ImportError("the package gymnasium is not installed; pip install 'rl-orchestrator[gymnasium]'")
@@ -22,7 +22,14 @@ def provide_environments() -> list[Component]:
             build=_environment,
             speaks=Speaks.FEATURES,
             summary="any registered Gymnasium environment with a discrete action space; a task is a seed",
-        )
+        ),
+        Component(
+            name="gymnasium_text",
+            config=GymnasiumTextConfig,
+            build=_text_environment,
+            speaks=Speaks.MESSAGES,
+            summary="any registered Gymnasium environment of texts, one message a turn; a task is a seed",
+        ),
     ]
 
 
@@ -30,3 +37,9 @@ def _environment(config: GymnasiumConfig) -> Any:
     from .environment import GymnasiumEnvironment
 
     return GymnasiumEnvironment(config)
+
+
+def _text_environment(config: GymnasiumTextConfig) -> Any:
+    from .text import GymnasiumText
+
+    return GymnasiumText(config)

@@ -7,7 +7,6 @@ ends is reported as truncated, with the state it was cut off at, so that a criti
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from orchestrator.api import Action, ConfigError, Features, Feedback, Problem, Speaks, Split, Task
 
 from .config import GymnasiumConfig
+from .simulators import make_simulator
 
 
 class GymnasiumEnvironment:
@@ -35,7 +35,7 @@ class GymnasiumEnvironment:
         """
         self.config = config
         self._idle: list[gymnasium.Env] = []
-        simulator = self._make()
+        simulator = make_simulator(config.id, config.kwargs, config.max_steps)
         space = simulator.action_space
         if not isinstance(space, gymnasium.spaces.Discrete):
             raise ConfigError(
@@ -67,29 +67,16 @@ class GymnasiumEnvironment:
 
     def start(self, task: Task, seed: int) -> GymnasiumEpisode:
         """Play from the task's seed. The task fixes the simulator's chance entirely; ``seed`` is the policy's alone."""
-        simulator = self._idle.pop() if self._idle else self._make()
+        simulator = (
+            self._idle.pop()
+            if self._idle
+            else make_simulator(self.config.id, self.config.kwargs, self.config.max_steps)
+        )
         return GymnasiumEpisode(self, simulator, int(task.metadata["seed"]))
 
     def give_back(self, simulator: gymnasium.Env) -> None:
         """Keep a simulator for a later play."""
         self._idle.append(simulator)
-
-    def _make(self) -> gymnasium.Env:
-        options = {"disable_env_checker": True, **self.config.kwargs}
-        if self.config.max_steps is not None:
-            options["max_episode_steps"] = self.config.max_steps
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*out of date.*")
-                return gymnasium.make(self.config.id, **options)
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise ConfigError([Problem("environment.id", f"{self.config.id} needs more packages: {error}")]) from None
-        except gymnasium.error.Error as error:
-            raise ConfigError(
-                [Problem("environment.id", f"{error} List them: python -m gymnasium.envs.registration")]
-            ) from None
-        except TypeError as error:
-            raise ConfigError([Problem("environment.kwargs", f"{self.config.id} refused them: {error}")]) from None
 
 
 class GymnasiumEpisode:
