@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -34,15 +34,15 @@ def range_of(content: str, *, training: bool = True, evaluation: bool = True) ->
 
     :param training: whether it may be for training or demonstrations
     :param evaluation: whether it may be for validation or test
+    :raises ValueError: when it may be for neither
     """
+    if not (training or evaluation):
+        raise ValueError("a task must be for something: training or evaluation")
     open_to = {Range.TRAINING: training, Range.DEMONSTRATIONS: training}
     shares = {name: share for name, share in _SHARES.items() if open_to.get(name, evaluation)}
-    place = zlib.crc32(content.encode()) % sum(shares.values())
-    for name, share in shares.items():
-        if place < share:
-            return name
-        place -= share
-    raise ValueError("a task must be for something: training or evaluation")
+    place = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") % sum(shares.values())
+    ends = itertools.accumulate(shares.values())
+    return next(name for name, end in zip(shares, ends, strict=True) if place < end)
 
 
 def wanted_range(config: WorldConfig, split: Split) -> Range:

@@ -56,18 +56,19 @@ def read_corpus(passages: Path | None, questions: Path | None, eval_questions: P
     """
     passages, questions = passages or BUILT_IN_PASSAGES, questions or BUILT_IN_QUESTIONS
     problems: list[str] = []
-    found = list(_rows(passages, _passage, PASSAGE_LINE, problems))
+    found: list[Passage] = []
     known: dict[str, int] = {}
-    for line, passage in found:
+    for line, passage in _rows(passages, _passage, PASSAGE_LINE, problems):
         if passage.id in known:
             problems.append(f"{passages}:{line}: id {passage.id!r} is taken by line {known[passage.id]}")
         known.setdefault(passage.id, line)
+        found.append(passage)
     asked = _questions(questions, known, passages, problems)
     held = _questions(eval_questions, known, passages, problems) if eval_questions is not None else None
     if problems:
         more = [f"... and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
         raise ValueError("\n".join([*problems[:MOST_PROBLEMS], *more]))
-    return Corpus(passages=tuple(passage for _, passage in found), questions=asked, eval_questions=held)
+    return Corpus(passages=tuple(found), questions=asked, eval_questions=held)
 
 
 def _questions(path: Path, known: dict[str, int], passages: Path, problems: list[str]) -> tuple[Question, ...]:

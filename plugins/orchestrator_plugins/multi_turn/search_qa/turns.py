@@ -51,5 +51,6 @@ def write_passages(passages: list[Passage], limit: int) -> str:
     lines = [f"[{place}] {passage.title}: {passage.text}" for place, passage in enumerate(passages, start=1)]
     shown = "\n".join(lines) or "Nothing was found."
     if len(shown) > limit:
-        shown = shown[: limit + 1].rsplit(maxsplit=1)[0][:limit] + " ..."
+        kept = shown[: limit + 1]
+        shown = (kept if kept[-1].isspace() else kept.rsplit(maxsplit=1)[0][:limit]).rstrip() + " ..."
     return f"<information>\n{shown}\n</information>"
