@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -648,3 +649,61 @@ def test_finish_of_an_action_cut_at_the_limit_stays_in_the_row():
 
     assert batch.mask.tolist() == [[True, True]]
     assert batch.turn_rewards.tolist() == [[0, 0]]
+
+
+# --- sweeps -----------------------------------------------------------------------------------------------
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+def _planned(name):
+    from orchestrator import plan as plans
+    from orchestrator.config import load_experiment
+
+    return {trial.arm: trial.config for trial in plans.make(load_experiment(SWEEPS / name, ()), REGISTRY).trials}
+
+
+def test_every_split_of_the_budget_sweep_spends_the_same():
+    bought = {}
+    for arm, config in _planned("multi_turn_budget.yaml").items():
+        start, [world, transfer] = config["start"], config["environment"]["worlds"]
+        shown = start["schedule"]["steps"] * start["schedule"]["tasks_per_step"]
+        assert shown in (0, start["environment"]["worlds"]["0"].get("train_tasks"))  # each demonstration once
+        assert start["environment"]["worlds"]["0"]["train_on"] == "demonstrations"
+        bought[arm] = (shown, world["train_tasks"] if config["schedule"]["steps"] else 0)
+        assert transfer["weight"] == 0
+
+    assert list(bought.values()) == SPLITS
+    assert list(bought) == [f"d{demonstrations}-g{games}" for demonstrations, games in SPLITS]
+    assert {cost(*split) for split in bought.values()} == {1000}
+
+
+def test_the_splits_begin_with_one_prior_and_demonstrate_other_games_than_they_train_on():
+    from orchestrator import plan as plans
+    from orchestrator.experiment import Settings
+
+    keys, worlds = set(), []
+    for config in _planned("multi_turn_budget.yaml").values():
+        phase = plans.start_settings(Settings.model_validate(config))
+        keys.add(plans.start_key(phase))
+        worlds.append(phase.environment.options["worlds"][0]["train_on"])
+        assert config["environment"]["worlds"][0].get("train_on", "training") == "training"
+
+    assert len(keys) == 1
+    assert set(worlds) == {"demonstrations"}
+
+
+@pytest.mark.parametrize("name", ["algorithms", "algorithms_long", "density"])
+def test_the_arms_of_a_comparison_play_as_many_episodes_and_share_their_start(name):
+    from orchestrator import plan as plans
+    from orchestrator.experiment import Settings
+
+    configs = _planned(f"multi_turn_{name}.yaml").values()
+
+    assert {c["schedule"]["tasks_per_step"] * c["sampler"]["count"] for c in configs} == {64}
+    assert len({plans.start_key(Settings.model_validate(config)) for config in configs}) == 1
+
+
+@pytest.mark.parametrize("name", ["transfer", "turns", "prior"])
+def test_the_other_sweeps_are_sound(name):
+    assert len(_planned(f"multi_turn_{name}.yaml")) >= 3
