@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from itertools import islice
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,9 +18,8 @@ from orchestrator_plugins.multi_turn.mini_world.generation import Step, World, g
 from orchestrator_plugins.multi_turn.mini_world.play import YOU, Play
 from orchestrator_plugins.multi_turn.mini_world.words import DIRECTIONS, VERBS, WORDS
 from orchestrator_plugins.multi_turn.ranges import Range, Remembered, range_of
-from orchestrator_plugins.multi_turn.search_qa.checks import search_problems
 from orchestrator_plugins.multi_turn.search_qa.files import Passage, read_corpus
-from orchestrator_plugins.multi_turn.search_qa.index import NO_BM25, Index
+from orchestrator_plugins.multi_turn.search_qa.index import Index
 from orchestrator_plugins.multi_turn.search_qa.scoring import exact_match, f1, normalise
 from orchestrator_plugins.multi_turn.search_qa.turns import Act, Said, read_turn, write_passages
 
@@ -960,21 +958,20 @@ def test_a_line_separator_within_a_text_is_no_end_of_line(tmp_path):
     assert read_corpus(passages, questions).passages[0].text == "one\u2028two"
 
 
-def test_bad_files_and_a_missing_package_stop_the_plan(tmp_path, monkeypatch):
+def test_without_bm25s_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'rl-orchestrator\[search\]'") as error:
+        build("search_qa")
+
+    assert error.value.name == "bm25s"
+
+
+def test_bad_files_stop_the_environment_from_being_built(tmp_path):
     bad = str(write(tmp_path / "p.jsonl", ["{"]))
-    world = {"use": "search_qa", "passages": bad, "questions": bad}
-    mixture = {"use": "mixture", "worlds": [{"use": "chain_search", "level": "c"}, {**world, "level": "qa"}]}
 
-    def problems(*environments):
-        return search_problems(
-            SimpleNamespace(trials=[SimpleNamespace(config={"environment": e}) for e in environments])
-        )
-
-    found = problems(world, world, mixture, {"use": "search_qa"}, {"use": "chain_search"})
-    assert [problem.path for problem in found] == ["environment.questions", "environment.worlds.1.questions"]
-    assert "p.jsonl:1: Expecting property name" in found[0].message
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert [(p.path, p.message) for p in problems({"use": "search_qa"})] == [("environment.use", NO_BM25)]
+    with pytest.raises(ValueError, match=r"p.jsonl:1: Expecting property name.*\n.*q.jsonl: no such file"):
+        build("search_qa", passages=bad, questions=str(tmp_path / "q.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,8 @@ def provide_recipes() -> list[Recipe]:
 
 @hookimpl
 def check_plan(plan):
-    """Report curricula over levels that the environment does not have, and corpora that cannot be read."""
-    from .search_qa.checks import search_problems
-
-    return [*plan_problems(plan), *search_problems(plan)]
+    """Report curricula over levels that the environment does not have."""
+    return plan_problems(plan)
 
 
 def _mixture(config: MixtureConfig):
