@@ -111,7 +111,7 @@ def test_a_refusal_says_why(world, sampler, objective, reason):
 
 
 def test_nothing_else_of_ours_is_refused():
-    ours = {"replay", "q_learning", "demonstrations", "with_demonstration", *PAIRWISE}
+    ours = {"replay", "q_learning", "demonstrations", "with_demonstration", "curriculum", *PAIRWISE}
     for world, sampler in itertools.product(WORLDS, SAMPLERS):
         for arm in judged(world, sampler)[1]:
             assert ours.intersection(arm.split("+")), arm
