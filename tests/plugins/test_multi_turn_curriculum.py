@@ -503,3 +503,53 @@ def test_a_trial_killed_within_a_batch_of_episodes_counts_none_twice(unbroken, t
     assert result.status == "done", result.error
     assert rows(tmp_path) == rows(unbroken)  # costs, rollouts, and the curriculum's stage at every step
     assert transcripts(tmp_path) == transcripts(unbroken)  # every episode once, word for word
+
+
+NESTED = """
+name: nested
+environment: {use: chain_search, letters: 3, chain: 3, hops: [1], max_turns: 3, train_tasks: 6}
+policy: {use: causal_lm, model: {preset: tiny, hidden: 16, layers: 1, heads: 2, mlp: 32}}
+recipe: ppo_agent
+start:
+  recipe: sft
+  environment: {train_on: demonstrations, train_tasks: 4}
+  schedule: {steps: 1, tasks_per_step: 4}
+  start: {recipe: sft, environment: {train_tasks: 3, expert_error: 0.0}, schedule: {steps: 2, tasks_per_step: 3}}
+schedule: {steps: 0}
+sampling: {max_tokens: 6, max_turns: 3}
+optimizer: {lr: 1.0e-2}
+evaluation: {tasks: 2, samples: 1}
+tracking: {enabled: false, transcripts: 100}
+arms:
+  none: {start: {schedule: {steps: 0}}}
+  four: {}
+"""
+
+
+def test_a_start_phase_begins_with_one_of_its_own_which_arms_share(tmp_path):
+    import json
+
+    from safetensors.torch import load_file
+
+    results = local.run(make(NESTED), tmp_path, REGISTRY)
+
+    assert [result.status for result in results] == ["done", "done"], results[0].error
+    phases = [path for path in (tmp_path / "start").iterdir() if path.is_dir()]
+    assert len(phases) == 3  # the prior, and what each arm made of it
+    shown = {}
+    for phase in phases:
+        lines = (phase / "rollouts.jsonl").read_text().splitlines() if (phase / "rollouts.jsonl").exists() else []
+        shown[len(lines)] = [json.loads(line)["task"] for line in lines]
+    assert sorted(shown) == [0, 4, 6]
+    demonstrated = {name for names in shown.values() for name in names}
+    assert all("demonstrations" in name for name in demonstrated)
+    assert (len(set(shown[4])), len(set(shown[6]))) == (4, 3)
+
+    def weights(folder):
+        return load_file(max((folder / "checkpoints").glob("step-*")) / "model.safetensors")
+
+    prior = next(weights(phase) for phase in phases if len(list((phase / "checkpoints").glob("step-000002*"))))
+    untouched, taught = (weights(tmp_path / "trials" / f"{arm}-s0") for arm in ("none", "four"))
+    name = next(name for name in prior if name.endswith("embed_tokens.weight"))
+    assert (untouched[name] == prior[name]).all()
+    assert not (taught[name] == prior[name]).all()
