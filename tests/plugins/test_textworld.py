@@ -21,6 +21,7 @@ from orchestrator_plugins.textworld.environment import TextWorld
 from orchestrator_plugins.textworld.games import BARREN
 from orchestrator_plugins.textworld.pool import WORKER, Ask, GameError, Pool
 from orchestrator_plugins.textworld.text import Situation, command_of
+from orchestrator_plugins.textworld.words import words_of
 
 from orchestrator.api import Action, ConfigError, Episode, Finish, RolloutRequest, Split, StepsTogether, load_registry
 from orchestrator.rollout.collector import Collector
@@ -98,7 +99,7 @@ def supper() -> Iterator[tuple[TextWorld, object]]:
 def strange(tmp_path, monkeypatch) -> Iterator[TextWorld]:
     monkeypatch.setenv("HANGING", str(tmp_path / "hanging"))
     pool = Pool(2, STRANGE_WORKER)
-    yield TextWorld(TextWorldConfig(step_seconds=5.0), pool)
+    yield TextWorld(TextWorldConfig(step_seconds=8.0), pool)
     pool.close()
 
 
@@ -378,7 +379,7 @@ def test_a_game_that_hangs_fails_alone(strange, tasks):
     groups, [failed] = collected(strange, tasks, 1, "hang")
 
     check_the_others_won(groups, 1)
-    assert "command 'hang': no answer within 5 s; its process was ended" in failed.error
+    assert "command 'hang': no answer within 8 s; its process was ended" in failed.error
     assert "raised by plugin textworld 1" in failed.error
     assert len(failed.turns) == 2
 
@@ -508,3 +509,33 @@ def test_ranges_are_those_the_readme_names():
     for kind in (*Training, *Evaluation):
         first, last = RANGES[kind]
         assert f"| {kind} | {first} to {last} |" in readme
+
+
+def test_words_come_before_the_phrases_that_shorten_most():
+    texts = ["You are in the hall. You are in the cellar.", "open A-box", "open B-box", "You are here"]
+
+    assert words_of(texts, 100)[:5] == ["You", "are", "in", "the", "open"]
+    assert words_of(texts, 3) == ["You", "are", "in"]
+    assert words_of(texts, 100)[-3:] == ["You are", "You are in", "You are in the"]
+    assert "open A" not in words_of(texts, 100)
+
+
+def test_interpreters_are_used_again_for_other_games(environment, tasks):
+    pool = Pool(1, (sys.executable, "-P", "-c", FEW_INTERPRETERS))
+    few = TextWorld(TextWorldConfig(), pool)
+
+    for _ in range(2):
+        for task in tasks:
+            assert play(few, task, ["look", *task.demonstration]) == play(
+                environment, task, ["look", *task.demonstration]
+            )
+    pool.close()
+
+
+FEW_INTERPRETERS = f"""
+import sys
+sys.path.insert(0, {str(Path(WORKER[-1]).parent)!r})
+import worker
+worker.IDLE_GAMES = 1
+worker.main()
+"""

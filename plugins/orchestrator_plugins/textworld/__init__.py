@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from orchestrator.api import Component, Speaks, hookimpl
+from orchestrator.api import Command, Component, Speaks, hookimpl
 
 from .config import TextWorldConfig
 
@@ -27,7 +27,27 @@ def provide_environments() -> list[Component]:
     ]
 
 
+@hookimpl
+def provide_commands() -> list[Command]:
+    return [Command(name="textworld-words", run=_words, summary="Print the words of some games, for a tiny model.")]
+
+
 def _environment(config: TextWorldConfig) -> Any:
     from .environment import TextWorld
 
     return TextWorld(config)
+
+
+def _words(options: str = "{}", games: int = 32, most: int = 128) -> None:
+    """Print the words and phrases of some games, one a line, for `policy.model.words`.
+
+    OPTIONS: of the environment `textworld`, as JSON. GAMES: training games that are played through. MOST: lines.
+    """
+    import json
+    import sys
+
+    from .environment import TextWorld
+    from .words import texts_of, words_of
+
+    environment = TextWorld(TextWorldConfig.model_validate(json.loads(options)))
+    sys.stdout.writelines(f"{word}\n" for word in words_of(texts_of(environment, games), most))

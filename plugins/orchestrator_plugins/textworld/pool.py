@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 WORKER = (sys.executable, "-P", str(Path(__file__).with_name("worker.py")))
+START_SECONDS = 60.0  # more for the first answer of a process, which has to load the library
 AHEAD = 2  # requests given to a process before it has answered, so that it need not wait for the next
 
 
@@ -176,7 +177,7 @@ class _Worker:
         self.waiting: deque[Ask] = deque()
         self.dropped: list[int] = []
         self.since = 0.0
-        self.ended = False
+        self.ended = self.answered = False
         self._rest = b""
 
     @property
@@ -204,13 +205,14 @@ class _Worker:
             self.ended = self.ended or not self.sent  # else what it answered is read first
             return
         self.sent.append(ask)
-        self.limits.append(limit)
+        self.limits.append(limit if self.answered or len(self.sent) > 1 else limit + START_SECONDS)
 
     def read(self) -> list[bytes]:
         """Whole answers that have come; ``ended`` is set when no more will."""
         read = os.read(self.process.stdout.fileno(), 1 << 16)
         self.ended = self.ended or not read
         *lines, self._rest = (self._rest + read).split(b"\n")
+        self.answered = self.answered or bool(lines)
         for _ in lines:
             self.limits.popleft()
         return lines

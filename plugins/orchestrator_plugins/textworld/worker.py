@@ -21,7 +21,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-IDLE_GAMES = 64  # started games kept for the next play of the same
+IDLE_GAMES = 128  # interpreters kept for the next plays, of the same game at best
 CHANCE = 1  # seed of a game's own dice, so that a play can be repeated
 
 
@@ -29,8 +29,13 @@ class Games:
     """Makes games, and plays those that are open."""
 
     def __init__(self) -> None:
-        import textworld  # here, so that requests are read (and the parent watched) while it loads
+        # Here, so that requests are read (and the parent watched) while it loads.
+        import textworld
+        from textworld.envs import JerichoEnv
+        from textworld.envs.wrappers.tw_inform7 import Inform7Data
 
+        infos = textworld.EnvInfos(feedback=True, inventory=True, won=True, lost=True)
+        self._interpreter = lambda: Inform7Data(JerichoEnv(infos))  # as textworld.start, without the game's logic
         warnings.simplefilter("ignore")
         self._library = textworld
         self._open: dict[int, tuple[str, Any]] = {}
@@ -120,11 +125,13 @@ class Games:
             }
 
     def _started(self, file: str) -> Any:
+        """An interpreter with a game in it; loading one that is there costs half of starting one."""
         for name, (of, game) in self._idle.items():
             if of == file:
                 del self._idle[name]
                 return game
-        game = self._library.start(file, self._library.EnvInfos(feedback=True, inventory=True, won=True, lost=True))
+        game = self._idle.popitem(last=False)[1][1] if len(self._idle) > IDLE_GAMES // 2 else self._interpreter()
+        game.load(file)
         game.seed(CHANCE)
         return game
 
