@@ -140,6 +140,27 @@ def test_a_play_cut_by_the_sampler_ends_where_it_was_cut_and_its_value_follows()
         assert not batch.mask[row, place]
 
 
+def test_a_play_that_outgrows_the_window_fails_and_no_row_is_cut_short():
+    """A row cut in the middle of a turn would lose that turn's reward; such rows are never made."""
+    world = REGISTRY.build("environment", "mini_world", {"cut_action": "goes_on", "max_turns": 8})
+    torch.manual_seed(0)
+    policy = CausalLMPolicy(CausalLMConfig(model={**SMALL, "context": 64, "words": WORDS}))
+    tokenizer, tasks = CharacterTokenizer(WORDS), list(islice(world.tasks(Split.TRAIN), 3))
+    rewards = [("progress", 1.0, REGISTRY.build("reward", "progress", {}))]
+    collect = Collector(world, policy, rewards, sampling=Sampling(max_tokens=4))
+
+    groups = collect([RolloutRequest(task=task, count=2) for task in tasks])
+    groups += collect([RolloutRequest(task=task, count=1, demonstrate=True) for task in tasks])
+
+    assert len(collect.failures) == 6  # every sampled play; the demonstrations are short enough
+    assert all("leave no room to act" in failure.rollout.error for failure in collect.failures)
+    kept = [group for group in groups if group.rollouts]
+    batch = assemble(policy, kept)
+    for row, group in enumerate(kept):
+        replay(batch, row, world, group.task, tokenizer)
+    assert batch.rewards.tolist() == [1.0] * 3
+
+
 class Speller(CausalLMPolicy):
     """Says what it was told to, letter by letter, where its tokenizer has a word for it; all else is the real policy's."""
 
