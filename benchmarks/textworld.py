@@ -2,7 +2,8 @@
 
 A tiny model is first taught the walkthroughs of the games, so that it plays them rather than babbles, and one step warms up. Then
 every step's wall time is cut into acting, the environment, and the rest (scores, packing, the update). Limit: the environment takes
-less than 20 % of a step. Games are generated beforehand and cached; that time is not part of a step.
+less than 20 % of a step. Games are generated beforehand and cached; that time is not part of a step. The share of CPU time is printed
+beside it (processes of games included): on a busy machine it says more, and it is what one process for the games would take.
 
     python benchmarks/textworld.py [--steps 9] [--teach 120] [--games 16] [--processes 2] [--limit 0.2]
 """
@@ -17,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +69,30 @@ def training(overlay: dict[str, Any], shared: dict[str, Any], registry: Registry
 
 
 def one_step(loop: Training) -> tuple[dict[str, float], dict[str, float]]:
-    """Wall seconds by part, and the step's metrics."""
-    cost = loop.collector.cost
+    """Seconds by part, and the step's metrics."""
+    cost, pool = loop.collector.cost, loop.components.environment.pool
     before = cost.act_seconds, cost.environment_seconds
     loop.step += 1
-    began = time.perf_counter()
+    began, cpu, games = time.perf_counter(), time.process_time(), _cpu_seconds(pool.processes)
     metrics = loop.one_step()
+    games = _cpu_seconds(pool.processes) - games
     seconds = {
         "act": cost.act_seconds - before[0],
         "environment": cost.environment_seconds - before[1],
         "step": time.perf_counter() - began,
+        "games, CPU": games,
+        "step, CPU": time.process_time() - cpu + games,
     }
     return seconds, metrics
+
+
+def _cpu_seconds(processes: Sequence[int]) -> float:
+    """CPU time that processes have taken so far."""
+    ticks = 0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -119,6 +133,8 @@ def main() -> None:
         print(f"| {name} | {value:.2f} |")
     low, _, high = statistics.quantiles(shares, n=4)
     share = statistics.median(shares)
+    cpu = statistics.median(seconds["games, CPU"] / seconds["step, CPU"] for seconds, _ in measured)
+    print(f"| games / step, CPU | {cpu:.3f} |")
     print(f"| environment / step | {share:.3f} (quartiles {low:.3f} to {high:.3f}) |")
     if share >= arguments.limit:
         print(f"not below {arguments.limit}", file=sys.stderr)
