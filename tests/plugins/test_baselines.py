@@ -215,6 +215,21 @@ def test_gae_sets_targets_and_explains_variance():
     assert credit.metrics["train/explained_variance"] == pytest.approx(float(expected))
 
 
+def test_targets_that_vary_by_rounding_alone_have_no_variance_to_explain():
+    batch = make_batch(needs={OLD_VALUE}, dtype=torch.float32)
+    last = batch.mask & (batch.mask.flip(1).cumsum(1).flip(1) == 1)
+    batch = replace(
+        batch,
+        turn_rewards=last.float(),
+        columns={OLD_VALUE: 3 * torch.randn(batch.mask.shape, generator=torch.manual_seed(0))},
+    )
+
+    credit = _estimate("gae", batch, gamma=1.0, lam=1.0)
+
+    assert len(credit.returns[batch.mask].unique()) > 1  # rounding
+    assert credit.metrics["train/explained_variance"] == 0
+
+
 def test_gae_goes_on_with_the_value_of_the_state_where_a_play_was_cut():
     # One token, paid 1, valued 2; the state it led to is worth 3: delta = 1 + 0.5 * 3 - 2, target 2.5.
     batch = make_batch(sizes=(1,), rewards=(1.0,), lengths=(1,), prompt=1, dtype=DOUBLE)

@@ -88,9 +88,12 @@ def _by_row(batch: Batch, advantages: torch.Tensor) -> Credit:
 
 
 def _explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
-    """Share of the targets' variance that the critic foresaw; 0 when the targets do not vary."""
-    targets, errors = returns[mask].double(), (returns - values)[mask].double()
-    variance = targets.var(correction=0)
-    if targets.numel() < 2 or variance == 0:
+    """Share of the targets' variance that the critic foresaw; 0 when the targets vary by rounding alone."""
+    targets, foreseen = returns[mask].double(), values[mask].double()
+    if len(targets) < 2:
         return 0.0
-    return float(1 - errors.var(correction=0) / variance)
+    variance = targets.var(correction=0)
+    largest = (targets.abs() + foreseen.abs()).max()
+    if variance <= mask.shape[1] * (torch.finfo(returns.dtype).eps * largest) ** 2:  # one rounding a step of the sum
+        return 0.0
+    return float(1 - (targets - foreseen).var(correction=0) / variance)
