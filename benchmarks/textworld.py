@@ -26,15 +26,16 @@ import torch
 
 from orchestrator import plan as plans
 from orchestrator.api import Registry, Split, Trial, load_registry
-from orchestrator.config import parse_experiment
+from orchestrator.config import load_experiment, parse_experiment
 from orchestrator.runners.trial import build
 from orchestrator.training.loop import Training
 
 EPISODES = 64
-WORDS = Path(__file__).parents[1] / "sweeps" / "textworld_words.txt"
+SWEEP = Path(__file__).parents[1] / "sweeps" / "multi_turn_textworld.yaml"  # has words for these games
 
 
 def experiment(games: int, processes: int) -> dict[str, Any]:
+    words = load_experiment(SWEEP).file["policy"]["model"]["words"]
     return {
         "name": "textworld",
         "environment": {
@@ -44,7 +45,7 @@ def experiment(games: int, processes: int) -> dict[str, Any]:
             "train_tasks": games,
             "processes": processes,
         },
-        "policy": {"use": "causal_lm", "model": {"preset": "tiny", "words": str(WORDS)}},
+        "policy": {"use": "causal_lm", "model": {"preset": "tiny", "words": words}},
         "sampling": {"max_tokens": 16, "max_turns": 12},
         "tracking": {"enabled": False},
     }

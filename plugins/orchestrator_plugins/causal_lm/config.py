@@ -39,11 +39,7 @@ class ModelConfig(PluginConfig):
     mlp: int | None = Field(None, ge=8, description="preset: width of the gated MLP; null: three times hidden")
     context: int = Field(1024, ge=16, description="preset: most tokens in one rollout")
     seed: int = Field(0, ge=0, description="preset: of the random initial weights")
-    words: tuple[str, ...] | str = Field(
-        (),
-        description="preset: words that are one token each instead of one per character; a list, or a text file with "
-        "one word a line",
-    )
+    words: tuple[str, ...] = Field((), description="preset: words that are one token each instead of one per character")
 
     path: str | None = Field(None, description="folder with config.json, or a hub name such as Qwen/Qwen3-1.7B")
     revision: str | None = Field(None, description="path: branch, tag or commit of a hub model")
@@ -68,9 +64,8 @@ class ModelConfig(PluginConfig):
 
     @field_validator("words")
     @classmethod
-    def _spelt_words(cls, words: tuple[str, ...] | str) -> tuple[str, ...] | str:
-        if not isinstance(words, str):
-            check_words(words)
+    def _spelt_words(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        check_words(words)
         return words
 
     @model_validator(mode="after")
@@ -142,23 +137,6 @@ def looks_local(path: str) -> bool:
     return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
 
 
-def words_of(config: ModelConfig) -> tuple[str, ...]:
-    """The words that are one token each, read from their file where one is named.
-
-    :raises ValueError: when the file does not exist or holds something that cannot be a word
-    """
-    if not isinstance(config.words, str):
-        return config.words
-    file = Path(config.words).expanduser()
-    if not file.is_file():
-        raise ValueError(
-            f"words: no file {config.words!r} (looked in {Path.cwd()}); expected one word a line, or a list"
-        )
-    words = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-    check_words(words)
-    return words
-
-
 def _policies(plan: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for trial in plan.trials:
         policy = trial.config.get("policy") or {}
@@ -171,11 +149,6 @@ def _machine_problems(path: str, options: Mapping[str, Any]) -> Iterator[Problem
     folder = model.get("path")
     if folder and looks_local(folder) and not (Path(folder).expanduser() / "config.json").is_file():
         yield Problem(f"{path}.model.path", missing_model(folder))
-    if isinstance(model.get("words"), str):
-        try:
-            words_of(ModelConfig.model_validate(model))
-        except ValueError as error:
-            yield Problem(f"{path}.model.words", str(error))
     if model.get("lora") and importlib.util.find_spec("peft") is None:
         yield Problem(f"{path}.model.lora", NO_PEFT)
     if options.get("engine") == "vllm" and importlib.util.find_spec("vllm") is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import NO_PEFT, LoraConfig, ModelConfig, looks_local, missing_model, words_of
+from .config import NO_PEFT, LoraConfig, ModelConfig, looks_local, missing_model
 from .rendering import PlainRendering, Renderer, rendering_of
 from .tiny import build_tiny
 from .tokenizer import CharacterTokenizer
@@ -37,7 +37,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     :raises ImportError: when adapters are asked for and peft is not installed
     """
     if config.preset is not None:
-        tokenizer = CharacterTokenizer(words_of(config))
+        tokenizer = CharacterTokenizer(config.words)
         lm = build_tiny(config, tokenizer)
         if config.dtype != "auto":
             lm = lm.to(getattr(torch, config.dtype))

@@ -39,15 +39,14 @@ def _environment(config: TextWorldConfig) -> Any:
 
 
 def _words(options: str = "{}", games: int = 32, most: int = 128) -> None:
-    """Print the words and phrases of some games, one a line, for `policy.model.words`.
+    """Print the words and phrases of some games as the list for `policy.model.words`.
 
-    OPTIONS: of the environment `textworld`, as JSON. GAMES: training games that are played through. MOST: lines.
+    OPTIONS: of the environment `textworld`, as JSON. GAMES: training games that are played through. MOST: entries.
     """
     import json
-    import sys
 
     from .environment import TextWorld
     from .words import texts_of, words_of
 
     environment = TextWorld(TextWorldConfig.model_validate(json.loads(options)))
-    sys.stdout.writelines(f"{word}\n" for word in words_of(texts_of(environment, games), most))
+    print(json.dumps(words_of(texts_of(environment, games), most)))
