@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.arms import SHARED, VARIED
-from orchestrator.component import Component, Role, Use
+from orchestrator.component import Component, Role, Use, UseReward
 from orchestrator.experiment import Experiment, Settings
 from orchestrator.registry import Registry
 
@@ -47,7 +47,10 @@ def experiment_schema(registry: Registry) -> dict[str, Any]:
             component = registry.describe(role, name)
             assert isinstance(component, Component)
             _add_options(definitions, role, name, component.config)
-        definitions[f"component.{role}"] = _component(registry, role)
+        definitions[f"component.{role}"] = _component(registry, role, str(role))
+    for role in Role:
+        for name in registry.names(role):
+            _add_uses(definitions, registry, f"{role}.{name}", registry.describe(role, name).config)
     properties = schema["properties"]
     for key, role in _ROLE_OF_KEY.items():
         properties[key] = _nullable(f"component.{role}", key != "environment")
@@ -81,12 +84,15 @@ def _nullable(definition: str, nullable: bool) -> dict[str, Any]:
     return {"anyOf": [reference, {"type": "null"}]} if nullable else reference
 
 
-def _component(registry: Registry, role: Role) -> dict[str, Any]:
-    """One role: ``use`` names a component, and what else may stand there follows from it."""
+def _component(registry: Registry, role: Role, prefix: str) -> dict[str, Any]:
+    """One role: ``use`` names a component, and what else may stand there follows from it.
+
+    :param prefix: of the definitions of the components' options
+    """
     chosen = [
         {
             "if": {"properties": {"use": {"const": name}}, "required": ["use"]},
-            "then": {"$ref": f"#/$defs/{role}.{name}"},
+            "then": {"$ref": f"#/$defs/{prefix}.{name}"},
         }
         for name in registry.names(role)
     ]
@@ -102,13 +108,29 @@ def _add_options(definitions: dict[str, Any], role: Role, name: str, model: type
     prefix = f"{role}.{name}"
     own = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
     inner = {f"{prefix}.{key}": value for key, value in own.pop("$defs", {}).items()}
-    for use in _used(model):
-        inner[f"{prefix}.{use.__name__}"] = {"$ref": f"#/$defs/component.{use.role}"}
     properties = {"use": {"const": name}, **own.get("properties", {})}
     if role is Role.REWARD:
         properties.setdefault("weight", {"type": "number", "description": "factor of this reward in the score"})
     definitions.update(inner)
     definitions[prefix] = {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _add_uses(definitions: dict[str, Any], registry: Registry, prefix: str, model: type[BaseModel]) -> None:
+    """Add the components nested in a component's options, with what else its options ask beside ``use`` there."""
+    for use in _used(model):
+        own = use.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
+        definitions.update({f"{prefix}.{key}": value for key, value in own.pop("$defs", {}).items()})
+        place = f"{prefix}.{use.__name__}"
+        beside = {key: value for key, value in own["properties"].items() if key != "use"}
+        if not beside or set(beside) == set(UseReward.model_fields) - {"use"}:  # every reward takes a weight
+            definitions[place] = {"$ref": f"#/$defs/component.{use.role}"}
+            continue
+        for name in registry.names(use.role):
+            options = definitions[f"{use.role}.{name}"]
+            definitions[f"{place}.{name}"] = {**options, "properties": {**options["properties"], **beside}}
+        nested = _component(registry, use.role, place)
+        nested["properties"] |= beside
+        definitions[place] = nested | {"required": own.get("required", [])}
 
 
 def _used(model: type[BaseModel]) -> set[type[Use]]:

@@ -59,3 +59,13 @@ def test_search_words_and_schedulers_are_known():
 
     assert paths(good) == []
     assert paths(bad) == ["$.search['optimizer.lr'].loguniform", "$.tune.scheduler"]
+
+
+def test_a_nested_component_has_its_own_options_and_what_its_place_asks():
+    def mixture(**level):
+        return {"name": "x", "environment": {"use": "mixture", "worlds": [{"use": "countdown", **level}]}}
+
+    assert paths(mixture(level="easy", weight=0, numbers=[2, 3])) == []
+    assert paths(mixture(level="easy", nmbers=[2, 3])) == ["$.environment.worlds[0]"]
+    assert paths(mixture(numbers=[2, 3])) == ["$.environment.worlds[0]"]  # no level
+    assert set(paths(mixture(level="easy", weight="much"))) == {"$.environment.worlds[0].weight"}
