@@ -66,6 +66,7 @@ def main(rank: int, size: int, store: str, recipe: str, *overrides: str) -> None
             )
         )
     if size > 1:
+        dist.barrier()  # one that ends while the other still talks to it can end it with a signal
         dist.destroy_process_group()
 
 
