@@ -196,13 +196,17 @@ def test_the_loss_of_two_sequences():
 
 
 def test_what_the_released_code_would_say():
-    """It reads the KL one position late and adds it up over the rows of a mini-batch."""
+    """It reads the KL one position late, adds it up over the rows of a mini-batch, and can penalise a small loss."""
     batch, logits, tokens = one_sequence()
     late = torch.cat([batch.columns[REFERENCE][:, 1:], torch.tensor([[[0.9, 0.1]]], dtype=torch.float64).log()], dim=1)
 
     values = forward_kl(torch.zeros_like(logits), late, batch.mask)
     assert values.sum().item() / 2 == pytest.approx(0.184032, abs=1e-6)
     assert log(2) + 0.35 * values.sum().item() / 2 == pytest.approx(0.757558, abs=1e-6)
+
+    at_start = make_batch(logits, logits.log_softmax(-1), tokens, batch.mask)
+    loss = loss_of(at_start, logits, tokens)[0].item()
+    assert loss + 0.01 / loss == pytest.approx(0.707574, abs=1e-6)  # the penalty of 0.01, which this plugin leaves out
 
     batch, logits, tokens = two_sequences()
     last = torch.full((2, 1, 2), 0.5, dtype=torch.float64).log()
