@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -126,9 +126,7 @@ class Training:
         groups = self._sample()
         sampled = time.perf_counter()
         metrics = rollout_metrics(groups, self.collector)
-        if isinstance(self.components.sampler, Reports):
-            with blame(self._labels["sampler"], where="sampler.report"):
-                metrics |= self.components.sampler.report()
+        metrics |= self._reported("sampler")
         self._refuse_too_many_failures()
         self.events.emit("on_rollouts", step=self.step, groups=[*groups, *_failed_groups(groups, self.collector)])
         groups = self._kept(groups)
@@ -141,9 +139,7 @@ class Training:
             metrics |= self.trainer.update(
                 batch, self.step, fresh=BEHAVIOUR not in self.weights or self._round_begins()
             )
-            if isinstance(self.components.objective, Reports):
-                with blame(self._labels["objective"], where="objective.report"):
-                    metrics |= self.components.objective.report()
+            metrics |= self._reported("objective")
             if self.settings.schedule.steps_per_round == 1:
                 self._refresh()
         metrics["train/skipped_updates"] = float(self.trainer.skipped)
@@ -161,6 +157,14 @@ class Training:
         self.collector.begin(self.step, version=self.trainer.updates)
         with self.weights.loaded(self._acting_version()), blame(self._labels["sampler"], where="sampler"):
             return self.collector.settle(self.components.sampler.sample(tasks, self.collector))
+
+    def _reported(self, role: str) -> Mapping[str, float]:
+        """What a component reports on itself; nothing where it does not."""
+        component = getattr(self.components, role)
+        if not isinstance(component, Reports):
+            return {}
+        with blame(self._labels[role], where=f"{role}.report"):
+            return component.report()
 
     def _kept(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         if not self.settings.update.drop_constant_groups:
