@@ -88,15 +88,23 @@ if TYPE_CHECKING:
         leave_one_out,
         whiten,
     )
-    from orchestrator.maths.losses import clipped_surrogate, clipped_value_loss, cross_entropy, kl_estimate
+    from orchestrator.maths.losses import (
+        clipped_surrogate,
+        clipped_value_loss,
+        cross_entropy,
+        is_clipped,
+        kl_estimate,
+    )
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.shapes import expect_shape, group_index
     from orchestrator.plan import Plan
     from orchestrator.training.reduction import reduce_terms
+    from orchestrator.training.regulariser import Regulariser
 
 _LAZY = {
     "Plan": "orchestrator.plan",
+    "Regulariser": "orchestrator.training.regulariser",
     "clipped_surrogate": "orchestrator.maths.losses",
     "clipped_value_loss": "orchestrator.maths.losses",
     "cross_entropy": "orchestrator.maths.losses",
@@ -106,6 +114,7 @@ _LAZY = {
     "group_centered": "orchestrator.maths.advantages",
     "group_index": "orchestrator.maths.shapes",
     "importance_ratio": "orchestrator.maths.ratios",
+    "is_clipped": "orchestrator.maths.losses",
     "kl_estimate": "orchestrator.maths.losses",
     "leave_one_out": "orchestrator.maths.advantages",
     "log_ratio": "orchestrator.maths.ratios",
@@ -165,6 +174,7 @@ __all__ = [
     "Recipe",
     "Reduction",
     "Registry",
+    "Regulariser",
     "ReportSection",
     "Reports",
     "Reward",
@@ -204,6 +214,7 @@ __all__ = [
     "group_index",
     "hookimpl",
     "importance_ratio",
+    "is_clipped",
     "kl_estimate",
     "leave_one_out",
     "load_registry",

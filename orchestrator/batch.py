@@ -98,6 +98,11 @@ class Mean(NamedTuple):
     total: Tensor | float
     count: Tensor | float
 
+    @classmethod
+    def over(cls, values: Tensor, mask: Tensor) -> Mean:
+        """The mean over the True positions of a mask; what stands elsewhere has no effect, and nothing a gradient."""
+        return cls(values.detach().masked_fill(~mask, 0).sum(), mask.sum())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTerm:

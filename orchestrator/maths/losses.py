@@ -43,6 +43,23 @@ def clipped_surrogate(
     return losses
 
 
+def is_clipped(ratio: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
+    """Tokens that the bounds leave without gradient: gone too far already in the direction their advantage pushes.
+
+    The second clip of negative advantages is not counted.
+
+    :param ratio: [B, T]
+    :param advantages: [B, T]
+    :param mask: [B, T] bool
+    :returns: [B, T] bool, False where ``mask`` is; an advantage of 0 is never clipped, nor a ratio on the bound
+    :raises ValueError: when shapes differ
+    """
+    _same_shape("is_clipped", ratio, advantages=advantages, mask=mask)
+    too_high = (advantages > 0) & (ratio > 1 + clip_high)
+    too_low = (advantages < 0) & (ratio < 1 - clip_low)
+    return mask & (too_high | too_low)
+
+
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, *, clip: float | None = None
 ) -> Tensor:

@@ -13,7 +13,7 @@ PLUGINS = ROOT / "plugins" / "orchestrator_plugins"
 # What each layer of the core may import of the core, from the bottom up.
 BASE = {"types", "maths", "errors", "markers", "overlay", "seeding"}
 CONTRACT = BASE | {"batch", "component", "roles", "hookspecs"}
-REGISTRY = CONTRACT | {"registry", "plugin_manager", "experiment", "training.reduction"}
+REGISTRY = CONTRACT | {"registry", "plugin_manager", "experiment", "training.reduction", "training.regulariser"}
 PLAN = REGISTRY | {"config", "search", "arms", "checks", "plan", "api"}
 PLAYING = PLAN | {"training", "rollout", "evaluation", "api"}
 RUNNING = PLAYING | {"runners", "report"}

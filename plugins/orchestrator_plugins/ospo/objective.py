@@ -22,7 +22,8 @@ from orchestrator.api import (
     Terms,
     Weights,
     clipped_surrogate,
-    log_ratio,
+    importance_ratio,
+    is_clipped,
 )
 
 from .config import PairClippedConfig
@@ -82,29 +83,17 @@ class PairClipped:
         bounds = {"clip_low": config.clip_low, "clip_high": config.clip_high}
         surrogate = clipped_surrogate(logprobs, old, batch.advantages, mask, **bounds)
         loss = [LossTerm(name="policy", values=surrogate, reduction=config.reduction)]
-        metrics = {"train/clip_fraction": _clipped(logprobs.detach(), old, batch.advantages, mask, **bounds)}
+        cut = is_clipped(importance_ratio(logprobs.detach(), old, mask), batch.advantages, mask, **bounds)
+        metrics = {"train/clip_fraction": Mean.over(cut, mask)}
         if config.entropy_weight > 0:
             entropy = torch.where(mask, current[Column.ENTROPY], 0.0)
             loss.append(
                 LossTerm(name="entropy", values=-entropy, reduction=config.reduction, coefficient=config.entropy_weight)
             )
-            metrics["train/entropy"] = _mean(entropy, mask)
+            metrics["train/entropy"] = Mean.over(entropy, mask)
         if config.kl_weight > 0:
             reference = batch.columns[REFERENCE_LOGITS]
             kl = torch.where(mask, request_kl(current[Column.LOGITS], reference, direction=config.kl_direction), 0.0)
             loss.append(LossTerm(name="kl", values=kl, reduction=config.reduction, coefficient=config.kl_weight))
-            metrics["train/kl_reference"] = _mean(kl, mask)
+            metrics["train/kl_reference"] = Mean.over(kl, mask)
         return Terms(loss=tuple(loss), metrics=metrics)
-
-
-def _clipped(
-    logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float
-) -> Mean:
-    """Decisions whose gradient the clipping removes."""
-    ratio = log_ratio(logprobs, old, mask).exp()
-    cut = ((ratio > 1 + clip_high) & (advantages > 0)) | ((ratio < 1 - clip_low) & (advantages < 0))
-    return _mean(cut.float(), mask)
-
-
-def _mean(values: Tensor, mask: Tensor) -> Mean:
-    return Mean(total=torch.where(mask, values.detach(), 0.0).sum(), count=mask.sum())

@@ -21,7 +21,6 @@ from orchestrator.api import (
     Reduction,
     Terms,
     Weights,
-    masked_sum,
 )
 
 from .config import RoverConfig
@@ -74,10 +73,9 @@ class Rover:
 
 
 def _metrics(found: Valuation, mask: Tensor) -> dict[str, Mean]:
-    tokens = mask.sum()
     return {
-        "rover/q/mean": Mean(masked_sum(found.values, mask), tokens),
-        "rover/q/abs": Mean(masked_sum(found.values.abs(), mask), tokens),
-        "rover/bootstrap/mean": Mean(masked_sum(found.bootstrap, mask), tokens),
-        "rover/bootstrap/abs": Mean(masked_sum(found.bootstrap.abs(), mask), tokens),
+        "rover/q/mean": Mean.over(found.values, mask),
+        "rover/q/abs": Mean.over(found.values.abs(), mask),
+        "rover/bootstrap/mean": Mean.over(found.bootstrap, mask),
+        "rover/bootstrap/abs": Mean.over(found.bootstrap.abs(), mask),
     }

@@ -25,12 +25,10 @@ from orchestrator.api import (
     LossTerm,
     Mean,
     Need,
-    Reduction,
+    Regulariser,
     Terms,
     Weights,
-    clipped_value_loss,
     kl_estimate,
-    masked_sum,
 )
 
 from .config import StPpoConfig
@@ -38,11 +36,7 @@ from .correction import divisor
 from .surrogate import Surrogate, surrogate, turns_with
 
 LOGPROB = Need(Weights.CURRENT, Column.LOGPROB)
-ENTROPY = Need(Weights.CURRENT, Column.ENTROPY)
-VALUE = Need(Weights.CURRENT, Column.VALUE)
 OLD_LOGPROB = Need(Weights.OLD, Column.LOGPROB)
-OLD_VALUE = Need(Weights.OLD, Column.VALUE)
-REFERENCE_LOGPROB = Need(Weights.REFERENCE, Column.LOGPROB)
 CLIPPED = "clipped"  # name of the probe whose gradient is C
 
 
@@ -60,24 +54,26 @@ class TurnClipped:
 
     def __init__(self, config: StPpoConfig):
         self.config = config
-        needs = {LOGPROB, OLD_LOGPROB}
-        if config.kl_weight > 0:
-            needs.add(REFERENCE_LOGPROB)
-        if config.entropy_weight > 0:
-            needs.add(ENTROPY)
-        if config.value_weight > 0:
-            needs |= {VALUE} if config.value_clip is None else {VALUE, OLD_VALUE}
-        self.needs = frozenset(needs)
+        self._regulariser = Regulariser(
+            objective="st_ppo",
+            reduction=config.reduction,
+            kl_weight=config.kl_weight,
+            entropy_weight=config.entropy_weight,
+            value_weight=config.value_weight,
+            value_clip=config.value_clip,
+            scaled=False,
+        )
+        self.needs = frozenset({LOGPROB, OLD_LOGPROB}) | self._regulariser.needs
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         found = self._surrogate(batch, current)
-        loss = [LossTerm(name="policy", values=found.loss, reduction=self.config.reduction)]
-        metrics = _clip_metrics(found, batch) | self._regularise(batch, current, loss)
+        policy = LossTerm(name="policy", values=found.loss, reduction=self.config.reduction)
+        others, metrics = self._regulariser.terms(batch, current)
         approximate = kl_estimate(
             batch.columns[OLD_LOGPROB], current[Column.LOGPROB].detach(), batch.mask, estimator="k3"
         )
-        metrics["train/approx_kl"] = _mean(approximate, batch.mask)
-        return Terms(loss=tuple(loss), probes=self._probes(found), metrics=metrics)
+        metrics["train/approx_kl"] = Mean.over(approximate, batch.mask)
+        return Terms(loss=(policy, *others), probes=self._probes(found), metrics=_clip_metrics(found, batch) | metrics)
 
     def _surrogate(self, batch: Batch, current: Mapping[Column, Tensor]) -> Surrogate:
         if batch.advantages is None:
@@ -104,33 +100,6 @@ class TurnClipped:
             return ()
         removed = found.removed if bool(found.clipped.any()) else found.removed.detach()  # no gradient, no second pass
         return (LossTerm(name=CLIPPED, values=removed, reduction=self.config.reduction),)
-
-    def _regularise(self, batch: Batch, current: Mapping[Column, Tensor], loss: list[LossTerm]) -> dict[str, Mean]:
-        """Append the terms that are not divided, and their metrics."""
-        config, mask = self.config, batch.mask
-        metrics: dict[str, Mean] = {}
-        if config.kl_weight > 0:
-            kl = kl_estimate(current[Column.LOGPROB], batch.columns[REFERENCE_LOGPROB], mask, estimator="k3")
-            loss.append(_undivided("kl", kl, config.reduction, config.kl_weight))
-            metrics["train/kl_reference"] = _mean(kl, mask)
-        if config.entropy_weight > 0:
-            entropy = current[Column.ENTROPY]
-            loss.append(_undivided("entropy", entropy, config.reduction, -config.entropy_weight))
-            metrics["train/entropy"] = _mean(entropy, mask)
-        if config.value_weight > 0:
-            values = self._critic(batch, current[Column.VALUE])
-            loss.append(_undivided("value", values, Reduction.TOKEN_MEAN, config.value_weight))
-        return metrics
-
-    def _critic(self, batch: Batch, values: Tensor) -> Tensor:
-        if batch.returns is None:
-            raise ValueError(
-                "objective st_ppo has value_weight > 0 but the advantage estimator sets no returns for a critic; "
-                "use one that does, such as gae, or set objective.value_weight to 0"
-            )
-        clip = self.config.value_clip
-        old_values = values.detach() if clip is None else batch.columns[OLD_VALUE]
-        return clipped_value_loss(values, old_values, batch.returns, batch.mask, clip=clip)
 
 
 class Corrected(TurnClipped):
@@ -189,15 +158,11 @@ class Measured(NamedTuple):
         return all(math.isfinite(number) for number in self if number is not None)
 
 
-def _undivided(name: str, values: Tensor, reduction: Reduction, coefficient: float) -> LossTerm:
-    return LossTerm(name=name, values=values, reduction=reduction, coefficient=coefficient, scaled=False)
-
-
 def _clip_metrics(found: Surrogate, batch: Batch) -> dict[str, Mean]:
     turns, all_turns = turns_with(found.clipped, batch.mask, batch.turn)
     largest = torch.where(batch.mask, found.ratio, 0.0).max() if found.ratio.numel() else 0.0
     return {
-        "train/clip_fraction": Mean(found.clipped.sum(), batch.mask.sum()),
+        "train/clip_fraction": Mean.over(found.clipped, batch.mask),
         "st_ppo/clip_fraction/turns": Mean(turns, all_turns),
         "st_ppo/ratio/max": Mean(largest, 1),
     }
@@ -221,7 +186,3 @@ def _step_metrics(measured: list[Measured]) -> dict[str, float]:
     if clipped:
         metrics["st_ppo/clipped_norm/max"] = max(clipped)
     return metrics
-
-
-def _mean(values: Tensor, mask: Tensor) -> Mean:
-    return Mean(masked_sum(values.detach(), mask), mask.sum())

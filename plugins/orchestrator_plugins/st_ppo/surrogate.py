@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from orchestrator.api import clipped_surrogate, expect_shape, importance_ratio
+from orchestrator.api import clipped_surrogate, expect_shape, importance_ratio, is_clipped
 
 
 class Surrogate(NamedTuple):
@@ -93,17 +93,6 @@ def turn_mean(values: Tensor, mask: Tensor, turn: Tensor) -> Tensor:
     totals = values.new_zeros(len(values), count).scatter_add(1, index, torch.where(mask, values, 0.0))
     tokens = values.new_zeros(len(values), count).scatter_add(1, index, mask.to(values.dtype))
     return torch.where(mask, (totals / tokens.clamp(min=1)).gather(1, index), 0.0)
-
-
-def is_clipped(ratio: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
-    """Tokens that clipping leaves without gradient: gone too far already in the direction their advantage pushes.
-
-    :param ratio: [B, T]
-    :returns: [B, T] bool; an advantage of 0 is never clipped, nor a ratio on the bound
-    """
-    too_high = (advantages > 0) & (ratio > 1 + clip_high)
-    too_low = (advantages < 0) & (ratio < 1 - clip_low)
-    return mask & (too_high | too_low)
 
 
 def turns_with(tokens: Tensor, mask: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:

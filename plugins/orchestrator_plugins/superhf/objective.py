@@ -24,7 +24,6 @@ from orchestrator.api import (
     cross_entropy,
     expect_shape,
     masked_mean,
-    masked_sum,
 )
 
 from .config import SuperHFConfig
@@ -49,10 +48,10 @@ class SuperHF:
         mask = batch.mask
         likelihood = cross_entropy(current[Column.LOGPROB], mask)
         loss = [LossTerm(name="policy", values=likelihood, reduction=Reduction.TOKEN_MEAN)]
-        metrics = {"superhf/cross_entropy": Mean(masked_sum(likelihood.detach(), mask), mask.sum())}
+        metrics = {"superhf/cross_entropy": Mean.over(likelihood, mask)}
         if self._measures:
             kl = forward_kl(current[Column.LOGITS], batch.columns[REFERENCE_LOGITS], mask)
-            metrics["superhf/kl"] = Mean(masked_sum(kl.detach(), mask), mask.sum())
+            metrics["superhf/kl"] = Mean.over(kl, mask)
             if self.config.kl_weight > 0:
                 loss.append(
                     LossTerm(name="kl", values=kl, reduction=Reduction.SEQUENCE_MEAN, coefficient=self.config.kl_weight)

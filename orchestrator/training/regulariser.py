@@ -1,0 +1,81 @@
+"""What many objectives add to their own term: a KL to the reference policy, an entropy bonus, a critic's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from orchestrator.batch import Batch, Column, LossTerm, Mean, Need, Reduction, Weights
+from orchestrator.maths.losses import clipped_value_loss, kl_estimate
+
+REFERENCE_LOGPROB = Need(Weights.REFERENCE, Column.LOGPROB)
+OLD_VALUE = Need(Weights.OLD, Column.VALUE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regulariser:
+    """The terms ``kl``, ``entropy`` and ``value`` of an objective, each only where its weight is above 0.
+
+    An objective unites :attr:`needs` with its own and adds what :meth:`terms` returns to its own terms and metrics.
+    """
+
+    objective: str  # whose terms these are, for messages
+    reduction: Reduction  # of KL and entropy; the critic's is always TOKEN_MEAN
+    kl_weight: float = 0.0  # of the estimated KL(current ‖ reference), nats per token
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    entropy_weight: float = 0.0  # of the bonus, nats per token
+    value_weight: float = 0.0  # of the critic's half squared error
+    value_clip: float | None = None  # how far the critic may move per update, in units of the return; None: freely
+    scaled: bool = True  # multiplied by ScalesGradient.factor, where the objective has one
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The columns these terms are made of."""
+        needs = set()
+        if self.kl_weight > 0:
+            needs |= {Need(Weights.CURRENT, Column.LOGPROB), REFERENCE_LOGPROB}
+        if self.entropy_weight > 0:
+            needs.add(Need(Weights.CURRENT, Column.ENTROPY))
+        if self.value_weight > 0:
+            needs.add(Need(Weights.CURRENT, Column.VALUE))
+            if self.value_clip is not None:
+                needs.add(OLD_VALUE)
+        return frozenset(needs)
+
+    def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> tuple[tuple[LossTerm, ...], dict[str, Mean]]:
+        """Unreduced terms [B, T] of one micro-batch, and the metrics ``train/kl_reference`` and ``train/entropy``.
+
+        :raises ValueError: when a critic is to be trained and no estimator set returns
+        """
+        terms: list[LossTerm] = []
+        metrics: dict[str, Mean] = {}
+        if self.kl_weight > 0:
+            reference = batch.columns[REFERENCE_LOGPROB]
+            kl = kl_estimate(current[Column.LOGPROB], reference, batch.mask, estimator=self.kl_estimator)
+            terms.append(self._term("kl", kl, self.kl_weight))
+            metrics["train/kl_reference"] = Mean.over(kl, batch.mask)
+        if self.entropy_weight > 0:
+            entropy = current[Column.ENTROPY]
+            terms.append(self._term("entropy", entropy, -self.entropy_weight))
+            metrics["train/entropy"] = Mean.over(entropy, batch.mask)
+        if self.value_weight > 0:
+            loss = self._critic(batch, current[Column.VALUE])
+            terms.append(self._term("value", loss, self.value_weight, Reduction.TOKEN_MEAN))
+        return tuple(terms), metrics
+
+    def _term(self, name: str, values: Tensor, weight: float, reduction: Reduction | None = None) -> LossTerm:
+        return LossTerm(
+            name=name, values=values, reduction=reduction or self.reduction, coefficient=weight, scaled=self.scaled
+        )
+
+    def _critic(self, batch: Batch, values: Tensor) -> Tensor:
+        if batch.returns is None:
+            raise ValueError(
+                f"objective {self.objective} has value_weight > 0 but the advantage estimator sets no returns for a "
+                "critic; use one that does, such as gae, or set objective.value_weight to 0"
+            )
+        old_values = values.detach() if self.value_clip is None else batch.columns[OLD_VALUE]
+        return clipped_value_loss(values, old_values, batch.returns, batch.mask, clip=self.value_clip)
