@@ -244,7 +244,8 @@ def _decide(
         hint = f"; a true difference of the size seen would take about {needed} seeds per arm" if needed else ""
         if test.error == 0 and test.difference:
             hint = "; the seeds show no spread at all, so only more seeds can decide"
-        return Outcome.UNDECIDED, f"a difference of this size is what chance gives (p = {p_text(p_adjusted)}){hint}"
+        chance = f"chance alone gives a difference of this size too often (p = {p_text(p_adjusted)})"
+        return Outcome.UNDECIDED, f"{chance}{hint}"
     if not iqm_interval.excludes(0.0) or iqm_difference * test.difference <= 0:
         return Outcome.UNDECIDED, (
             f"the means differ (p = {p_text(p_adjusted)}), but the interval of the difference of interquartile means "

@@ -43,6 +43,21 @@ def test_a_collapse_is_deep_and_lasts(success, found):
     assert collapse(success) == found
 
 
+@pytest.mark.parametrize(
+    ("success", "down"),
+    [
+        (STEADY, False),
+        (FALLEN, False),  # a collapse
+        ([0.5] * 6 + [0.3] * 9, True),
+        ([0.5] * 6 + [0.3] * 5, True),
+        ([0.5] * 6 + [0.3] * 4, False),
+        ([0.5] * 6 + [0.3] * 4 + [0.31], False),  # on its way back
+    ],
+)
+def test_who_fell_too_late_for_a_collapse_is_down(success, down):
+    assert run(success).is_down is down
+
+
 def test_the_rise_before_a_collapse_is_a_rank_correlation():
     assert rise_before([9, 9, 1, 2, 4, 8, 0], at=5, window=3) == pytest.approx(1.0)
     assert rise_before([8, 4, 2, 1, 50], at=3) == pytest.approx(-1.0)
@@ -102,6 +117,26 @@ def test_without_a_collapse_nothing_is_confirmed():
     found = verdicts(token=seeds(), s=seeds(), st=seeds(), replayed=seeds())
 
     assert (found["F2"], found["F4"], found["F5"]) == ("untested", "untested", "untested")
+
+
+def test_a_fall_too_late_to_be_a_collapse_leaves_it_open():
+    token = [run(FALLEN, seed=seed) for seed in range(5)]
+    late = [0.5] * 16 + [0.0] * 8
+    st = [run(FALLEN), run(late, seed=1), *seeds()[2:]]
+
+    [found] = [claim for claim in judge({"token": token, "st": st}) if claim.name == "F2"]
+
+    assert found.verdict == "undecided"
+    assert found.evidence.endswith("ST-PPO collapsed in 1 of 5 and down at the end of 1 more")
+    assert verdicts(token=token, st=[run(late), *seeds()[1:]])["F2"] == "holds"
+
+
+def test_factors_explain_nothing_where_their_own_order_does_not_help():
+    token = [run(FALLEN, seed=seed) for seed in range(5)]
+
+    assert verdicts(token=token, s=token, replayed=token)["F5"] == "untested"
+    assert verdicts(token=token, s=seeds(), replayed=token)["F5"] == "holds"
+    assert verdicts(token=token, s=token, replayed=seeds())["F5"] == "refuted"
 
 
 def test_what_did_not_run_is_untested():
@@ -176,8 +211,8 @@ def test_the_section_tabulates_arms_and_judges_claims(tmp_path):
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
-    assert "<td>token-ppo</td><td>2</td><td>2</td><td>0.45</td><td>0.05</td><td>0.250</td>" in page
-    assert "<td>st&lt;ppo&gt;</td><td>2</td><td>0</td><td>0.70</td>" in page
+    assert "<td>token-ppo</td><td>2</td><td>2</td><td>0</td><td>0.45</td><td>0.05</td><td>0.250</td>" in page
+    assert "<td>st&lt;ppo&gt;</td><td>2</td><td>0</td><td>0</td><td>0.70</td>" in page
     assert "<td>F2</td>" in page
     assert "<td>holds</td><td>Token-PPO collapsed in 2 of 2; ST-PPO collapsed in 0 of 2</td>" in page
     assert "at learning rate" not in page

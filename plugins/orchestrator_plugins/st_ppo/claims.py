@@ -37,6 +37,11 @@ class Run:
         """Index of the iteration from which success stays low; see :func:`collapse`."""
         return collapse(self.success)
 
+    @property
+    def is_down(self) -> bool:
+        """Whether success was low throughout the last iterations, yet not for long enough to be called a collapse."""
+        return self.collapsed_at is None and bool(_low(self.success, DROP)[-LAST:].all())
+
 
 class Claim(NamedTuple):
     """One claim and what the runs say to it."""
@@ -64,9 +69,8 @@ def collapse(success: Sequence[float], *, drop: float = DROP, stay: int = STAY) 
 
     :param stay: iterations it must stay there; those that had no time to are no collapse
     """
-    values = np.asarray(success, dtype=float)
-    low = values <= np.maximum.accumulate(values) - drop + 1e-12
-    for start in range(len(values) - stay + 1):
+    low = _low(success, drop)
+    for start in range(len(low) - stay + 1):
         if low[start : start + stay].all():
             return start
     return None
@@ -103,9 +107,18 @@ def judge(arms: Arms) -> list[Claim]:
     return [_clip_fractions(arms), _collapses(arms), _final_success(arms), _norm_rises(arms), _replayed(arms)]
 
 
-def collapsed_share(runs: Sequence[Run]) -> float:
-    """Share of the runs that collapsed."""
-    return float(np.mean([run.collapsed_at is not None for run in runs]))
+def collapsed_share(runs: Sequence[Run], *, with_down: bool = False) -> float:
+    """Share of the runs that collapsed.
+
+    :param with_down: count those too that were down at the end, too late to be called a collapse
+    """
+    return float(np.mean([run.collapsed_at is not None or (with_down and run.is_down) for run in runs]))
+
+
+def _low(success: Sequence[float], drop: float) -> np.ndarray:
+    """Where success is ``drop`` below its maximum so far."""
+    values = np.asarray(success, dtype=float)
+    return values <= np.maximum.accumulate(values) - drop + 1e-12
 
 
 def _clip_fractions(arms: Arms) -> Claim:
@@ -128,7 +141,10 @@ def _collapses(arms: Arms) -> Claim:
     evidence = "; ".join(f"{_NAMES[arm]} {_count(arms[arm])}" for arm in ("token", "st"))
     if collapsed_share(arms["token"]) < MANY:
         return Claim("F2", words, "untested", f"{evidence}: Token-PPO does not collapse here")
-    return Claim("F2", words, "holds" if collapsed_share(arms["st"]) <= FEW else "refuted", evidence)
+    if collapsed_share(arms["st"]) > FEW:
+        return Claim("F2", words, "refuted", evidence)
+    settled = collapsed_share(arms["st"], with_down=True) <= FEW
+    return Claim("F2", words, "holds" if settled else "undecided", evidence)
 
 
 def _final_success(arms: Arms) -> Claim:
@@ -166,15 +182,22 @@ def _replayed(arms: Arms) -> Claim:
     evidence = "; ".join(f"{_NAMES[arm]} {_count(arms[arm])}" for arm in ("token", "replayed"))
     if collapsed_share(arms["token"]) < MANY:
         return Claim("F5", words, "untested", f"{evidence}: Token-PPO does not collapse here")
-    steady = collapsed_share(arms["replayed"]) <= FEW
-    return Claim("F5", words, "refuted" if steady else "holds", evidence)
+    if collapsed_share(arms["replayed"]) <= FEW:
+        return Claim("F5", words, "refuted", evidence)
+    if _present(arms, "s") and collapsed_share(arms["s"]) > FEW:
+        return Claim(
+            "F5", words, "untested", f"{evidence}; S-PPO {_count(arms['s'])}: nothing is stabilised to explain"
+        )
+    return Claim("F5", words, "holds", evidence)
 
 
 _NAMES = {"token": "Token-PPO", "turn": "Turn-PPO", "s": "S-PPO", "st": "ST-PPO", "replayed": "replayed factors"}
 
 
 def _count(runs: Sequence[Run]) -> str:
-    return f"collapsed in {sum(run.collapsed_at is not None for run in runs)} of {len(runs)}"
+    down = sum(run.is_down for run in runs)
+    late = f" and down at the end of {down} more" if down else ""
+    return f"collapsed in {sum(run.collapsed_at is not None for run in runs)} of {len(runs)}{late}"
 
 
 def _present(arms: Arms, *names: str) -> bool:

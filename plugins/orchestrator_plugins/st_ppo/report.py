@@ -16,7 +16,7 @@ from .config import StPpoConfig
 
 METHODS = {("token", "none"): "token", ("turn", "none"): "turn", ("token", "raw"): "s", ("turn", "raw"): "st"}
 SUCCESS, TOKENS, TURNS = "rollout/correct", "train/clip_fraction", "st_ppo/clip_fraction/turns"
-NORM, KEPT, FACTOR = "train/gradient_norm/clipped", "train/gradient_norm/loss", "train/gradient_factor"
+NORM, KEPT, FACTOR = "train/gradient_norm/clipped", "train/gradient_norm/loss", "st_ppo/factor/p50"
 STEEPEST, MEDIAN, ABOVE = "st_ppo/gradient_norm/max", "st_ppo/gradient_norm/median", "st_ppo/divisor/above_one"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a", "#6f42c1", "#c2405f")
 
@@ -114,6 +114,7 @@ def _table(runs: Mapping[str, list[Run]]) -> str:
     columns = {
         "seeds": lambda one: f"{len(one)}",
         "collapsed": lambda one: f"{sum(run.collapsed_at is not None for run in one)}",
+        "down at the end": lambda one: f"{sum(run.is_down for run in one)}",
         "best success": lambda one: _mean([np.nanmax(run.success) for run in one]),
         "final success": lambda one: _mean([run.final for run in one]),
         "clipped tokens, first": lambda one: _mean([run.clipped_tokens[0] for run in one], 3),
@@ -122,7 +123,7 @@ def _table(runs: Mapping[str, list[Run]]) -> str:
         "‖C‖": lambda one: _mean([run.clipped_norm for run in one]),
         "‖∇J‖": lambda one: _mean([run.extra[KEPT] for run in one]),
         "largest / median ‖∇J‖": lambda one: _steepness(one),
-        "factor 1/d": lambda one: _mean([run.extra[FACTOR] for run in one]),
+        "median 1/d": lambda one: _mean([run.extra[FACTOR] for run in one]),
         "steps with d > 1": lambda one: _mean([run.extra[ABOVE] for run in one]),
     }
     head = "".join(f"<th>{name}</th>" for name in ("arm", *columns))
@@ -132,7 +133,8 @@ def _table(runs: Mapping[str, list[Run]]) -> str:
     )
     return (
         "<p>Means over seeds and iterations of the policy that sampled. Collapsed: success at least 0.2 below its maximum "
-        "so far for ten iterations; final: the last five iterations.</p>"
+        "so far for ten iterations; down at the end: in the last five, but not for ten; final: the last five iterations. Median 1/d: "
+        "of each iteration's optimiser steps.</p>"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
