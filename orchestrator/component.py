@@ -143,7 +143,8 @@ class Command:
 class ReportSection:
     """A plugin's part of the report; ``render`` gets the run directory and returns HTML, or None to stay out.
 
-    Figures must be inline (SVG or data URIs): a report is read without a network.
+    Figures must be inline (SVG or data URIs): a report is read without a network. Cells of tables do not wrap but in a
+    table of class ``prose``.
     """
 
     name: str

@@ -159,7 +159,7 @@ def _claims(claims: Sequence[Claim], rate: float, *, several: bool) -> str:
         for claim in claims
     )
     return (
-        f"<h3>Claims{where}</h3><table><thead><tr><th></th><th>claim</th><th>verdict</th><th>evidence</th></tr></thead>"
+        f"<h3>Claims{where}</h3><table class='prose'><thead><tr><th></th><th>claim</th><th>verdict</th><th>evidence</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
 
