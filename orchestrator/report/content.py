@@ -184,7 +184,8 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
     if stopped:
         warnings.append(f"Stopped early, so that all arms are compared at what these reached: {', '.join(stopped)}.")
     if found is not None:
-        reached = [c.reach for t in trials if t.status in FINISHED and (c := t.curve(found.metric)) is not None]
+        curves = [c for t in trials if t.status in FINISHED and (c := t.curve(found.metric)) is not None]
+        reached = [curve.reach for curve in curves if curve.arm not in found.costless]
         budget = (study.experiment.get("budget") or {}).get("generated_tokens")
         short = budget is None or found.cost < budget
         if found.cost_name != "steps" and reached and short and found.cost < 0.95 * max(reached):

@@ -37,12 +37,23 @@ class Curve:
 def common_cost(curves: Sequence[Curve], budget: float | None = None) -> float:
     """Find the largest cost that every curve reaches, or the budget where that is smaller.
 
+    Arms that spend nothing, see :func:`costless`, set no limit.
+
     :raises ValueError: without curves
     """
     if not curves:
         raise ValueError("no curves; expected at least one")
-    reached = min(curve.reach for curve in curves)
+    idle = costless(curves)
+    reached = min(curve.reach for curve in curves if curve.arm not in idle) if len(idle) < len(by_arm(curves)) else 0.0
     return reached if budget is None else min(reached, float(budget))
+
+
+def costless(curves: Iterable[Curve]) -> tuple[str, ...]:
+    """Arms none of whose trials spent anything: a start trained no further, or one trained on demonstrations alone.
+
+    They are at every cost what they ended as.
+    """
+    return tuple(arm for arm, own in by_arm(curves).items() if all(curve.reach == 0 for curve in own))
 
 
 def by_arm(curves: Iterable[Curve]) -> dict[str, list[Curve]]:

@@ -128,7 +128,10 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
         figure, axes = _one_panel()
         crowded, ends = len({curve.arm for curve in curves}) >= CROWD, {}
         for arm, found in by_arm(curves).items():
-            ends[arm] = _band(axes, found, colours[arm], verdict.confidence, crowded=crowded)
+            reach = min(curve.reach for curve in found) or max(
+                curve.reach for curve in curves
+            )  # costless: a level line
+            ends[arm] = _band(axes, found, colours[arm], verdict.confidence, reach=reach, crowded=crowded)
         if mark:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
             axes.annotate(
@@ -158,10 +161,11 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
     return drawings
 
 
-def _band(axes: Axes, curves: Sequence[Curve], colour: int, confidence: float, *, crowded: bool) -> tuple[float, float]:
-    """Draw one arm; returns where its line ends."""
+def _band(
+    axes: Axes, curves: Sequence[Curve], colour: int, confidence: float, *, reach: float, crowded: bool
+) -> tuple[float, float]:
+    """Draw one arm up to a cost; returns where its line ends."""
     shade, dash = PALETTE[colour % len(PALETTE)], DASHES[(colour // SOLID) % len(DASHES)]
-    reach = min(curve.reach for curve in curves)
     places = np.linspace(max(float(curve.costs[0]) for curve in curves), reach, GRID)
     values = np.array([curve.at(places) for curve in curves])  # [seeds, places]
     centre = interquartile_mean(values, axis=0)

@@ -118,9 +118,10 @@ def reasons(verdict: Verdict) -> Iterable[str]:
 
 def rule(verdict: Verdict) -> str:
     """How the verdict was reached, in words."""
+    idle = f" but {', '.join(verdict.costless)}, which spent none and is taken as it ended" if verdict.costless else ""
     read = (
         f"Each seed's curve of {verdict.metric} is read at {count_text(verdict.cost)} {verdict.cost_name}, which all of "
-        f"them reached. {'More' if verdict.mode == 'max' else 'Less'} is better."
+        f"them reached{idle}. {'More' if verdict.mode == 'max' else 'Less'} is better."
     )
     intervals = (
         "Bootstrap intervals are widened for small samples; improvements over the value before training have Student "

@@ -22,7 +22,7 @@ import numpy as np
 
 from orchestrator.maths import statistics
 from orchestrator.maths.statistics import Interval
-from orchestrator.report.curves import Curve, by_arm, common_cost
+from orchestrator.report.curves import Curve, by_arm, common_cost, costless
 from orchestrator.report.text import count_text, interval_text, metric_label, number, p_text, signed
 
 FEW_SEEDS = 5  # below this, the spread of an arm's improvement is pooled over arms
@@ -87,6 +87,7 @@ class Verdict:
     arms: tuple[ArmSummary, ...]
     comparisons: tuple[Comparison, ...]
     final: bool = True  # False: trials are still to come, so nothing is decided
+    costless: tuple[str, ...] = ()  # arms that spent nothing while others did, read as they ended
 
 
 def judge(
@@ -136,6 +137,7 @@ def judge(
         )
         for arm in others
     )
+    idle = costless(curves)
     summaries = _summaries(names, grouped, values, seeds, confidence, resamples)
     headline = _headline(summaries, comparisons, metric, cost, cost_name, final)
     return Verdict(
@@ -149,6 +151,7 @@ def judge(
         arms=summaries,
         comparisons=comparisons,
         final=final,
+        costless=idle if len(idle) < len(grouped) else (),
     )
 
 

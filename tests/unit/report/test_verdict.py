@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from orchestrator.report.curves import Curve, common_cost
+from orchestrator.report.tables import rule
 from orchestrator.report.verdict import Outcome, compare, judge
 
 
@@ -37,6 +38,29 @@ def test_the_budget_is_the_common_cost_where_all_reach_it():
 
     assert common_cost(curves, budget=800) == 800.0
     assert common_cost(curves, budget=5000) == 1000.0
+
+
+def test_an_arm_that_spends_nothing_sets_no_limit_and_is_taken_as_it_ended():
+    # b goes from 0.2 to 0.6; the start, measured once, and the demonstrations, trained to 0.5, generate nothing
+    curves = [curve("b", seed, 0.6, reach=1000.0 + seed) for seed in range(3)]
+    for seed in range(3):
+        once, twice = np.zeros(1), np.zeros(2)
+        curves.append(Curve(arm="start", seed=seed, steps=once, costs=once, values=np.array([0.2])))
+        values = np.array([0.2, 0.5])
+        curves.append(Curve(arm="demos", seed=seed, steps=np.array([0.0, 9.0]), costs=twice, values=values))
+
+    verdict = judge(curves, metric="m", baseline="start")
+
+    assert (verdict.cost, verdict.costless) == (1000.0, ("start", "demos"))
+    assert [(c.arm, c.difference) for c in verdict.comparisons] == [
+        ("b", pytest.approx(0.4, abs=1e-3)),
+        ("demos", pytest.approx(0.3)),
+    ]
+    assert "which all of them reached but start, demos, which spent none and is taken as it ended" in rule(verdict)
+    assert common_cost(curves, budget=400) == 400.0
+    assert (
+        judge([one for one in curves if one.arm != "b"], metric="m").costless == ()
+    )  # nobody spent: compared before any cost
 
 
 def test_a_spender_does_not_win_by_spending():
