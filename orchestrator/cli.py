@@ -161,7 +161,9 @@ def plan(file: File, settings: Settings = None, as_json: Json = False) -> None:
 @app.command()
 @guarded
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of runs")], as_json: Json = False
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of runs")],
+    metric: Annotated[str | None, typer.Option(help="metric to judge by, in a report beside; none: the run's")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a run's report and print the verdict.
 
@@ -172,7 +174,7 @@ def report(
     for directory in runs:
         if not (directory / "plan.json").is_file():
             raise ConfigError([Problem(str(directory), "is no run: it has no plan.json. Runs live in runs/")])
-    _report(runs, load_registry(), as_json=as_json)
+    _report(runs, load_registry(), metric=metric, as_json=as_json)
 
 
 @app.command()
@@ -343,11 +345,11 @@ def _resumable(directory: Path) -> Iterator[None]:
         raise
 
 
-def _report(runs: Sequence[Path], registry: Registry, *, as_json: bool) -> None:
+def _report(runs: Sequence[Path], registry: Registry, *, as_json: bool, metric: str | None = None) -> None:
     from orchestrator.report.terminal import render_terminal
     from orchestrator.report.write import to_json, write_report
 
-    written = write_report(runs, registry=registry)
+    written = write_report(runs, registry=registry, metric=metric)
     if as_json:
         print(json.dumps(to_json(written), indent=1, ensure_ascii=False))
     else:

@@ -76,14 +76,15 @@ class Report:
     out: Path | None = None  # the directory it was written to
 
 
-def gather(directories: Sequence[Path], registry: Registry | None = None) -> Report:
+def gather(directories: Sequence[Path], registry: Registry | None = None, metric: str | None = None) -> Report:
     """Read runs and say everything there is to say about them.
 
     :param registry: whose plugins contribute sections; None: no sections
+    :param metric: to judge by; None: the experiment's ``report.metric``
     :raises ConfigError: a directory is no run, or ``report.baseline`` names no arm
     """
     study = runs.merge([runs.read(Path(directory)) for directory in directories])
-    found, unjudged = _judge(study)
+    found, unjudged = _judge(study, metric)
     counts: dict[str, int] = {}
     for trial in study.trials:
         counts[trial.status] = counts.get(trial.status, 0) + 1
@@ -113,16 +114,18 @@ def _seeds(run: runs.Run) -> Sequence[int]:
     return tuple(run.plan.experiment.get("seeds") or (0,))
 
 
-def _judge(study: Study) -> tuple[Verdict | None, str]:
+def _judge(study: Study, metric: str | None) -> tuple[Verdict | None, str]:
     settings = study.experiment.get("report") or {}
     ended = [trial for trial in study.confirmations if trial.status in FINISHED]
     if not ended:
         return None, "No trial that enters the verdict has finished yet."
     measured = {name for trial in ended for name in trial.last}
-    metric = settings.get("metric") or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
+    metric = (
+        metric or settings.get("metric") or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
+    )
     if metric not in measured:
         near = did_you_mean(metric, measured)
-        return None, f"No finished trial measured {metric!r}{near} Set report.metric to what was measured."
+        return None, f"No finished trial measured {metric!r}{near} Name one that was measured."
     cost = COST if any(trial.last.get(COST, 0) > 0 for trial in ended) else None
     curves = [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
     baseline = settings.get("baseline") or study.arms[0]

@@ -17,19 +17,28 @@ if TYPE_CHECKING:
     from orchestrator.registry import Registry
 
 
-def write_report(directories: Sequence[Path], out: Path | None = None, registry: Registry | None = None) -> Report:
+def write_report(
+    directories: Sequence[Path],
+    out: Path | None = None,
+    registry: Registry | None = None,
+    metric: str | None = None,
+) -> Report:
     """Read runs, judge them and write what there is to say.
 
     :param directories: run directories; several are laid side by side
-    :param out: directory to write to; None: the run's own, or ``report-merged`` in the first of several
+    :param out: directory to write to; None: the run's own, or ``report-merged`` in the first of several, or
+        ``report-<metric>`` in either
     :param registry: whose plugins contribute sections; None: no sections
+    :param metric: to judge by; None: the experiment's ``report.metric``
     :returns: the report, with ``out`` set
     :raises ConfigError: a directory is no run, or ``report.baseline`` names no arm
     """
     directories = [Path(directory) for directory in directories]
-    report = gather(directories, registry)
-    out = Path(out) if out is not None else directories[0] / ("report-merged" if len(directories) > 1 else "")
-    report = dataclasses.replace(report, out=out)
+    report = gather(directories, registry, metric)
+    if out is None:
+        out = directories[0] / ("report-merged" if len(directories) > 1 else "")
+        out = out / f"report-{metric.replace('/', '-')}" if metric else out
+    report = dataclasses.replace(report, out=Path(out))
     drawings = figures.draw(report.study, report.verdict)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for drawing in drawings:

@@ -251,6 +251,18 @@ def test_a_metric_nobody_measured_is_answered_with_the_nearest(tmp_path):
     assert "did you mean 'eval/pass_at_1'?" in report.unjudged
 
 
+def test_another_metric_is_judged_in_a_report_beside(tmp_path):
+    run = build_run(tmp_path / "run", gains={"grpo": 0.2, "dars": 0.4}, seeds=(0, 1, 2), steps=10)
+    usual = write_report([run])
+
+    other = write_report([run], metric="eval/pass_at_4")
+
+    assert (usual.verdict.metric, other.verdict.metric) == ("eval/pass_at_1", "eval/pass_at_4")
+    assert other.out == run / "report-eval-pass_at_4"
+    assert json.loads((run / "report.json").read_text())["verdict"]["metric"] == "eval/pass_at_1"
+    assert json.loads((other.out / "report.json").read_text())["verdict"]["metric"] == "eval/pass_at_4"
+
+
 def test_a_baseline_that_is_no_arm_is_refused(tmp_path):
     run = build_run(tmp_path / "run", gains={"grpo": 0.2}, seeds=(0,), steps=10, report={"baseline": "grop"})
 
