@@ -81,10 +81,12 @@ def gather(directories: Sequence[Path], registry: Registry | None = None, metric
 
     :param registry: whose plugins contribute sections; None: no sections
     :param metric: to judge by; None: the experiment's ``report.metric``
-    :raises ConfigError: a directory is no run, or ``report.baseline`` names no arm
+    :raises ConfigError: a directory is no run, ``report.baseline`` names no arm, or nothing can be judged by ``metric``
     """
     study = runs.merge([runs.read(Path(directory)) for directory in directories])
     found, unjudged = _judge(study, metric)
+    if metric and found is None:
+        raise ConfigError([Problem("--metric", unjudged)])
     counts: dict[str, int] = {}
     for trial in study.trials:
         counts[trial.status] = counts.get(trial.status, 0) + 1

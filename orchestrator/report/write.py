@@ -31,7 +31,7 @@ def write_report(
     :param registry: whose plugins contribute sections; None: no sections
     :param metric: to judge by; None: the experiment's ``report.metric``
     :returns: the report, with ``out`` set
-    :raises ConfigError: a directory is no run, or ``report.baseline`` names no arm
+    :raises ConfigError: a directory is no run, ``report.baseline`` names no arm, or nothing can be judged by ``metric``
     """
     directories = [Path(directory) for directory in directories]
     report = gather(directories, registry, metric)

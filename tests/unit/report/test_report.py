@@ -261,6 +261,8 @@ def test_another_metric_is_judged_in_a_report_beside(tmp_path):
     assert other.out == run / "report-eval-pass_at_4"
     assert json.loads((run / "report.json").read_text())["verdict"]["metric"] == "eval/pass_at_1"
     assert json.loads((other.out / "report.json").read_text())["verdict"]["metric"] == "eval/pass_at_4"
+    with pytest.raises(ConfigError, match=r"--metric: No finished trial measured 'eval/pas_at_4'; did you mean"):
+        write_report([run], metric="eval/pas_at_4")
 
 
 def test_a_baseline_that_is_no_arm_is_refused(tmp_path):
