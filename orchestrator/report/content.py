@@ -127,7 +127,10 @@ def _judge(study: Study, metric: str | None) -> tuple[Verdict | None, str]:
     )
     if metric not in measured:
         near = did_you_mean(metric, measured)
-        return None, f"No finished trial measured {metric!r}{near} Name one that was measured."
+        return (
+            None,
+            f"No finished trial measured {metric!r}{near} Set report.metric, or --metric, to what was measured.",
+        )
     cost = COST if any(trial.last.get(COST, 0) > 0 for trial in ended) else None
     curves = [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
     baseline = settings.get("baseline") or study.arms[0]

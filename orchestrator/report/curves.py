@@ -44,16 +44,17 @@ def common_cost(curves: Sequence[Curve], budget: float | None = None) -> float:
     if not curves:
         raise ValueError("no curves; expected at least one")
     idle = costless(curves)
-    reached = min(curve.reach for curve in curves if curve.arm not in idle) if len(idle) < len(by_arm(curves)) else 0.0
+    reached = min(curve.reach for curve in curves if curve.arm not in idle)
     return reached if budget is None else min(reached, float(budget))
 
 
-def costless(curves: Iterable[Curve]) -> tuple[str, ...]:
-    """Arms none of whose trials spent anything: a start trained no further, or one trained on demonstrations alone.
+def costless(curves: Sequence[Curve]) -> tuple[str, ...]:
+    """Arms that spent nothing while others did: a start trained no further, or one trained on demonstrations alone.
 
     They are at every cost what they ended as.
     """
-    return tuple(arm for arm, own in by_arm(curves).items() if all(curve.reach == 0 for curve in own))
+    spending = {curve.arm for curve in curves if curve.reach > 0}
+    return tuple(dict.fromkeys(curve.arm for curve in curves if curve.arm not in spending)) if spending else ()
 
 
 def by_arm(curves: Iterable[Curve]) -> dict[str, list[Curve]]:

@@ -137,7 +137,6 @@ def judge(
         )
         for arm in others
     )
-    idle = costless(curves)
     summaries = _summaries(names, grouped, values, seeds, confidence, resamples)
     headline = _headline(summaries, comparisons, metric, cost, cost_name, final)
     return Verdict(
@@ -151,7 +150,7 @@ def judge(
         arms=summaries,
         comparisons=comparisons,
         final=final,
-        costless=idle if len(idle) < len(grouped) else (),
+        costless=costless(curves),
     )
 
 
