@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 
 from orchestrator import search
 from orchestrator.maths.statistics import bootstrap_interval, interquartile_mean
-from orchestrator.report.curves import Curve, by_arm
+from orchestrator.report.curves import Curve, by_arm, costless
 from orchestrator.report.runs import COST, Study
 from orchestrator.report.text import count_text, metric_label
 
@@ -127,10 +127,11 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
             continue
         figure, axes = _one_panel()
         crowded, ends = len({curve.arm for curve in curves}) >= CROWD, {}
+        idle, widest = costless(curves), max(curve.reach for curve in curves)
         for arm, found in by_arm(curves).items():
-            reach = min(curve.reach for curve in found) or max(
-                curve.reach for curve in curves
-            )  # costless: a level line
+            reach = (
+                widest if arm in idle else min(curve.reach for curve in found)
+            )  # a level line for who spends nothing
             ends[arm] = _band(axes, found, colours[arm], verdict.confidence, reach=reach, crowded=crowded)
         if mark:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)

@@ -19,6 +19,7 @@ from orchestrator.api import (
     LossTerm,
     Mean,
     Need,
+    Regulariser,
     Terms,
     Weights,
     clipped_surrogate,
@@ -29,7 +30,6 @@ from orchestrator.api import (
 from .config import PairClippedConfig
 
 LOGPROB = Need(Weights.CURRENT, Column.LOGPROB)
-ENTROPY = Need(Weights.CURRENT, Column.ENTROPY)
 LOGITS = Need(Weights.CURRENT, Column.LOGITS)
 OLD_LOGPROB = Need(Weights.OLD, Column.LOGPROB)
 REFERENCE_LOGITS = Need(Weights.REFERENCE, Column.LOGITS)
@@ -64,9 +64,10 @@ class PairClipped:
 
     def __init__(self, config: PairClippedConfig):
         self.config = config
-        needs = {LOGPROB, OLD_LOGPROB}
-        if config.entropy_weight > 0:
-            needs |= {ENTROPY}
+        self._regulariser = Regulariser(
+            objective="pair_clipped", reduction=config.reduction, entropy_weight=config.entropy_weight
+        )
+        needs = {LOGPROB, OLD_LOGPROB} | self._regulariser.needs
         if config.kl_weight > 0:
             needs |= {LOGITS, REFERENCE_LOGITS}
         self.needs = frozenset(needs)
@@ -82,15 +83,10 @@ class PairClipped:
         logprobs, old = current[Column.LOGPROB], batch.columns[OLD_LOGPROB]
         bounds = {"clip_low": config.clip_low, "clip_high": config.clip_high}
         surrogate = clipped_surrogate(logprobs, old, batch.advantages, mask, **bounds)
-        loss = [LossTerm(name="policy", values=surrogate, reduction=config.reduction)]
+        others, regularised = self._regulariser.terms(batch, current)
+        loss = [LossTerm(name="policy", values=surrogate, reduction=config.reduction), *others]
         cut = is_clipped(importance_ratio(logprobs.detach(), old, mask), batch.advantages, mask, **bounds)
-        metrics = {"train/clip_fraction": Mean.over(cut, mask)}
-        if config.entropy_weight > 0:
-            entropy = torch.where(mask, current[Column.ENTROPY], 0.0)
-            loss.append(
-                LossTerm(name="entropy", values=-entropy, reduction=config.reduction, coefficient=config.entropy_weight)
-            )
-            metrics["train/entropy"] = Mean.over(entropy, mask)
+        metrics = {"train/clip_fraction": Mean.over(cut, mask)} | regularised
         if config.kl_weight > 0:
             reference = batch.columns[REFERENCE_LOGITS]
             kl = torch.where(mask, request_kl(current[Column.LOGITS], reference, direction=config.kl_direction), 0.0)
