@@ -235,10 +235,10 @@ def test_the_whole_loss_of_one_decision():
 
     terms = objective.terms(batch, current)
 
-    values = {term.name: term.values.item() for term in terms.loss}
-    assert values["policy"] == pytest.approx(-2.4, abs=1e-6)
-    assert values["kl"] == pytest.approx(0.013359, abs=1e-6)
-    assert values["entropy"] == pytest.approx(-0.897946, abs=1e-6)
+    added = {term.name: (term.coefficient, term.values.item()) for term in terms.loss}
+    assert added["policy"] == (1.0, pytest.approx(-2.4, abs=1e-6))
+    assert added["kl"] == (0.5, pytest.approx(0.013359, abs=1e-6))
+    assert added["entropy"] == (-0.05, pytest.approx(0.897946, abs=1e-6))
     assert reduce_terms(terms, batch).item() == pytest.approx(-2.438218, abs=1e-6)
 
 
