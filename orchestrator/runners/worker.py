@@ -155,14 +155,13 @@ def _sole_player(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
-    """Keep what the process logs while the trial plays; Ray does not show it."""
+    """Keep what the process logs while the trial plays, plugins' and libraries' messages too; Ray does not show it."""
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger("orchestrator")
+    root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    if root.getEffectiveLevel() > logging.INFO:
-        root.setLevel(logging.INFO)
+    root.setLevel(min(level, logging.INFO))
     try:
         yield
     finally:

@@ -38,7 +38,9 @@ def test_a_killed_worker_restarts_from_its_checkpoint_and_a_failing_trial_stops_
     assert "its worker process died 2 times" in results["doomed"][2]
     trials = tmp_path / "run" / "trials"
     assert ladder.steps_of(trials / "killed") == ladder.steps_of(trials / "calm")
-    assert "trial killed continues after step 4" in (trials / "killed" / "trial.log").read_text()
+    log = (trials / "killed" / "trial.log").read_text()
+    assert "INFO ladder_world: dying at episode 22" in log
+    assert "trial killed continues after step 4" in log
     records = ladder.journal(tmp_path / "run")
     assert ladder.starts(records).count("killed") == 2
     assert ladder.starts(records).count("raising") == 1

@@ -18,7 +18,7 @@ from .pool import Ask, GameError, Pool
 LAYOUT = 1  # of a cached game's folder; part of its place
 AHEAD = 2  # games made at once for each process
 BARREN = 32  # seeds in a row that give no game after which there is nothing to find
-PROGRESS_SECONDS = 10.0
+PROGRESS_SECONDS = 10.0  # between messages
 RETRY_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Games:
         self.folder = cache.expanduser().absolute() / f"{library}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
         self._generator, self._pool, self._make_seconds = dict(generator), pool, make_seconds
         self._known: dict[int, Game | None] = {}  # None: this seed gives no game
+        self._made, self._said = 0, time.monotonic()
 
     def take(self, seeds: Iterable[int]) -> Iterator[Game]:
         """The games of some seeds in order, without the seeds that give none; missing ones are made some ahead.
@@ -69,7 +70,6 @@ class Games:
 
     def _make(self, seeds: list[int]) -> None:
         """Generate what is missing; what other trials are making is waited for."""
-        total, began, said = len(seeds), time.monotonic(), time.monotonic()
         if seeds:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "generator.json").write_text(json.dumps(self._generator))
@@ -82,11 +82,12 @@ class Games:
                 if answer.get("busy"):
                     busy.append(seed)
             seeds += busy
+            self._made += len(batch) - len(busy)
+            if time.monotonic() - self._said > PROGRESS_SECONDS:
+                self._said = time.monotonic()
+                logger.info("%s games made so far, the last of seed %s (%s)", self._made, batch[-1], self.folder)
             if len(busy) == len(batch):
                 time.sleep(RETRY_SECONDS)
-            if time.monotonic() - said > PROGRESS_SECONDS:
-                said = time.monotonic()
-                logger.info("made %s of %s games in %.0f s (%s)", total - len(seeds), total, said - began, self.folder)
 
     def _ask(self, seed: int) -> Ask:
         request = {"do": "make", "options": self._generator, "seed": seed, "folder": str(self.folder)}

@@ -6,6 +6,7 @@ learning rate, which a search can vary. Each training episode takes ``seconds`` 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.api import Component, Features, Feedback, PluginConfig, Speaks, Split, Task, hookimpl
+
+logger = logging.getLogger(__name__)
 
 
 class LadderConfig(PluginConfig):
@@ -74,6 +77,7 @@ class Play:
         if config.die_at is not None and world.played >= config.die_at and not died:
             if config.mark is not None:
                 Path(config.mark).touch()
+            logger.info("dying at episode %s", world.played)
             os.kill(os.getpid(), signal.SIGKILL)
 
 
