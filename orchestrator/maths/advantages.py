@@ -9,7 +9,10 @@ from orchestrator.maths.masked import masked_mean, masked_std
 from orchestrator.maths.shapes import expect_shape, group_index
 
 STD_FLOOR = 1e-6
-"""Added to a standard deviation before dividing by it."""
+"""Added to a group's standard deviation before dividing by it."""
+
+VARIANCE_FLOOR = 1e-8
+"""Added to a variance before dividing by its root: equal values stay near 0, whatever their mean was rounded to."""
 
 
 def group_centered(rewards: Tensor, group: Tensor, *, standardise: bool = False) -> Tensor:
@@ -107,14 +110,15 @@ def generalised_advantages(
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
     r"""Shift and scale to mean 0 and standard deviation 1 over the True positions.
 
-    .. math:: (x - \bar x) / (s + 10^{-6}), \quad s \text{ unbiased}
+    .. math:: (x - \bar x) / \sqrt{s^2 + 10^{-8}}, \quad s^2 \text{ unbiased}
 
     :returns: same shape, 0 where ``mask`` is False
     :raises ValueError: when shapes differ
+    Source: the masked whitening of TRL and verl, floor included; the papers name none.
     """
     if mask.shape != values.shape:
         raise ValueError(f"whiten: mask has shape {list(mask.shape)}; expected {list(values.shape)}")
-    scaled = (values - masked_mean(values, mask)) / (masked_std(values, mask) + STD_FLOOR)
+    scaled = (values - masked_mean(values, mask)) * (masked_std(values, mask).square() + VARIANCE_FLOOR).rsqrt()
     return torch.where(mask, scaled, 0.0)
 
 
