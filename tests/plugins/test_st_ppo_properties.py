@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.api import Column, Need, Reduction, Weights, load_registry
+from orchestrator.api import Column, Need, Reduction, Weights, load_registry, reduce_terms
 from orchestrator.testing import Outputs, make_batch, objective_gradients
 
 OLD_LOGPROB = Need(Weights.OLD, Column.LOGPROB)
@@ -33,6 +33,11 @@ def registry():
 
 def objective(**options):
     return registry().build("objective", "st_ppo", {"correction": "raw", **options})
+
+
+def free(**options):
+    """Without bounds: nothing is ever clipped."""
+    return objective(clip_low=float("inf"), clip_high=float("inf"), **options)
 
 
 class Net:
@@ -114,11 +119,15 @@ def test_on_policy_turns_average_their_tokens_advantages(seed):
 def test_turns_of_one_token_are_tokens(seed, turn_gradient, turn_advantage):
     batch, net = case(seed, turns=99)
 
-    turn = net.gradients(objective(ratio="turn", turn_gradient=turn_gradient, turn_advantage=turn_advantage), batch)
+    by_turn = objective(ratio="turn", turn_gradient=turn_gradient, turn_advantage=turn_advantage)
+    turn = net.gradients(by_turn, batch)
 
     token = net.gradients(objective(ratio="token"), batch)
     for one, other in zip(turn[:2], token[:2], strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
+    current = {Column.LOGPROB: net.logprobs(batch)}
+    losses = [built.terms(batch, current).loss[0].values for built in (by_turn, objective(ratio="token"))]
+    torch.testing.assert_close(*losses, **CLOSE)
 
 
 @BY_LEVEL
@@ -136,6 +145,59 @@ def test_one_turn_is_a_whole_sequence(ratio, seed):
     assert all(alike) == (ratio == "turn")
 
 
+@settings(max_examples=25)
+@given(seeds)
+def test_the_ratio_of_one_turn_is_that_of_the_sequence(seed):
+    """Unclipped, a row whose advantages are 1 loses minus its ratio: exp of the mean log-ratio, as in GSPO."""
+    batch, net = case(seed, turns=1)
+    batch = replace(batch, advantages=torch.where(batch.mask, 1.0, 0.0).double())
+    now = net.logprobs(batch)
+
+    [policy] = free(ratio="turn").terms(batch, {Column.LOGPROB: now}).loss
+
+    away = torch.where(batch.mask, now - batch.columns[OLD_LOGPROB], 0.0)
+    sequence = (away.sum(1) / batch.mask.sum(1)).exp()
+    torch.testing.assert_close(policy.values, torch.where(batch.mask, -sequence[:, None], 0.0), **CLOSE)
+
+
+@settings(max_examples=25)
+@given(seeds, st.integers(1, 4), st.sampled_from(["per_token", "aggregate"]))
+def test_unclipped_every_token_of_a_turn_is_pushed_by_the_turns_mean_advantage(seed, turns, turn_advantage):
+    """Lemma 4.1, off policy: the gradient of J in log pi_t is rho_k A^k / (n_k N_b B'), A^k the sum over turn k."""
+    batch, net = case(seed, turns=turns)
+    now = net.logprobs(batch).requires_grad_()
+
+    terms = free(ratio="turn", turn_advantage=turn_advantage).terms(batch, {Column.LOGPROB: now})
+
+    [gradient] = torch.autograd.grad(-reduce_terms(terms, batch), now)
+    expected = torch.zeros_like(gradient)
+    for row in range(ROWS):
+        for turn in range(turns):
+            here = batch.turn[row] == turn
+            if here.any():
+                rho = (now[row] - batch.columns[OLD_LOGPROB][row])[here].mean().exp().detach()
+                pushed = rho * batch.advantages[row][here].sum() / here.sum()
+                expected[row, here] = pushed / (batch.mask[row].sum() * ROWS)
+    torch.testing.assert_close(gradient, expected, **CLOSE)
+
+
+@settings(max_examples=25)
+@given(seeds, st.booleans())
+def test_the_tokens_own_gradient_is_the_turns_where_a_turn_has_one_advantage(seed, alike):
+    batch, net = case(seed)
+    if alike:
+        first = torch.where(batch.turn == 0, 1.5, -0.5)
+        batch = replace(batch, advantages=torch.where(batch.mask, first, 0.0).double())
+    leaf = net.logprobs(batch).requires_grad_()
+    built = [free(ratio="turn", turn_gradient=path).terms(batch, {Column.LOGPROB: leaf}) for path in ("full", "token")]
+
+    losses = [reduce_terms(terms, batch) for terms in built]
+
+    full, token = (torch.autograd.grad(loss, leaf)[0] for loss in losses)
+    torch.testing.assert_close(losses[0], losses[1], **CLOSE)
+    assert torch.allclose(full, token, atol=1e-10) == alike
+
+
 @BY_LEVEL
 @pytest.mark.parametrize("reduction", list(Reduction))
 @settings(max_examples=8)
@@ -146,17 +208,25 @@ def test_kept_and_removed_add_up_to_the_unclipped_gradient(ratio, reduction, see
 
     kept, gone, norms = net.gradients(objective(ratio=ratio, reduction=reduction, **turns), batch)
 
-    free = objective(ratio=ratio, reduction=reduction, clip_low=float("inf"), clip_high=float("inf"), **turns)
-    unclipped, nothing, _ = net.gradients(free, batch)
+    unclipped, nothing, _ = net.gradients(free(ratio=ratio, reduction=reduction, **turns), batch)
     torch.testing.assert_close(kept, unclipped - gone, **CLOSE)
     assert not nothing.any()
     assert (norms["clipped"] > 0) == bool(gone.any())
 
 
-@BY_LEVEL
-@settings(max_examples=25)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ratio": "token"},
+        {"ratio": "turn"},
+        {"ratio": "turn", "turn_gradient": "token"},
+        {"ratio": "turn", "turn_advantage": "aggregate"},
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
+@settings(max_examples=15)
 @given(seeds, st.sampled_from([float("nan"), float("inf"), -1e30, 3.0]))
-def test_what_stands_at_masked_positions_does_not_matter(ratio, seed, junk):
+def test_what_stands_at_masked_positions_does_not_matter(options, seed, junk):
     batch, net = case(seed)
     now = net.logprobs(batch).requires_grad_()
     dirty = torch.where(batch.mask, now.detach(), junk).requires_grad_()
@@ -167,7 +237,7 @@ def test_what_stands_at_masked_positions_does_not_matter(ratio, seed, junk):
     )
 
     clean, other = (
-        objective(ratio=ratio).terms(data, {Column.LOGPROB: leaf}) for data, leaf in ((batch, now), (spoilt, dirty))
+        objective(**options).terms(data, {Column.LOGPROB: leaf}) for data, leaf in ((batch, now), (spoilt, dirty))
     )
 
     for one, two in ((clean.loss[0], other.loss[0]), (clean.probes[0], other.probes[0])):

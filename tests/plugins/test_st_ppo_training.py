@@ -58,7 +58,7 @@ class Conversation:
 TEXTS = ("aeio", "x", "abec", "zz", "ui", "bcdfg", "o", "iii", "xaxa", "e", "qqq", "ou")
 
 
-def train(objective, *, schedule=None, rows=None, lr=2.0, batch=None, updates=1):
+def train(objective, *, schedule=None, rows=None, lr=2.0, batch=None, updates=1, limit=None):
     """Weights, metrics, trainer and objective after updates on eight conversations, in float64."""
     policy = ScriptedPolicy(TEXTS)
     policy.module.double()
@@ -66,7 +66,7 @@ def train(objective, *, schedule=None, rows=None, lr=2.0, batch=None, updates=1)
         name="x",
         environment={"use": "conversation"},
         schedule={"epochs": 2, "minibatches": 2} if schedule is None else schedule,
-        optimizer={"use": "sgd", "lr": lr, "max_grad_norm": None},
+        optimizer={"use": "sgd", "lr": lr, "max_grad_norm": limit},
         update={"micro_batch_rows": rows},
     )
     built = registry().build("objective", "st_ppo", objective)
@@ -124,6 +124,64 @@ def test_the_step_is_divided_and_the_report_says_by_what():
     assert report["st_ppo/factor/p50"] == pytest.approx((1 + 1 / (1 + norm)) / 2)
     assert report["st_ppo/gradient_norm/max"] >= report["st_ppo/gradient_norm/median"] > 0
     assert built.report() == {}
+
+
+LR, ONCE = 2.0, {"epochs": 1, "minibatches": 1}
+
+
+def moved(batch):
+    """The batch, had the policy learnt much of it already; advantages are the rows' rewards."""
+    generator = torch.Generator().manual_seed(3)
+    noise, rewards = (torch.randn(*shape, generator=generator).double() for shape in (batch.mask.shape, (8,)))
+    away = 0.3 * noise + 0.4 * rewards.sign()[:, None]
+    return replace(batch, columns={OLD_LOGPROB: batch.behaviour_logprobs.double() - away}, rewards=20.0 * rewards)
+
+
+def gradient(objective, **options):
+    """Of J, as the step the trainer took shows it; and its metrics."""
+    before, *_ = train(objective, updates=0)
+    after, metrics, *_ = train(objective, schedule=ONCE, lr=LR, batch=moved, **options)
+    return (after - before) / LR, metrics
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize("correction", ["raw", "ratio", "max1", "one_plus"])
+@pytest.mark.parametrize("ratio", ["token", "turn"])
+def test_the_step_taken_is_the_plain_one_over_the_divisor(ratio, correction, rows):
+    """C measured apart, as what a step without clipping has more than one with it."""
+    plain, _ = gradient({"ratio": ratio, "correction": "none"})
+    infinite = dict.fromkeys(("clip_low", "clip_high"), math.inf)
+    unclipped, _ = gradient({"ratio": ratio, "correction": "none", **infinite})
+    clipped, kept = float((unclipped - plain).norm()), float(plain.norm())
+    divisor = {
+        "raw": clipped,
+        "ratio": max(1, clipped / kept),
+        "max1": max(1, clipped),
+        "one_plus": 1 + clipped,
+    }[correction]
+
+    found, metrics = gradient({"ratio": ratio, "correction": correction}, rows=rows)
+
+    assert clipped > max(1, kept)  # so that no divisor is 1
+    torch.testing.assert_close(found * divisor, plain, atol=1e-9, rtol=1e-9)
+    assert metrics["train/gradient_norm/clipped"] == pytest.approx(clipped, rel=1e-6)
+    assert metrics["train/gradient_norm/loss"] == pytest.approx(kept, rel=1e-6)
+    assert metrics["train/gradient_factor"] == pytest.approx(1 / divisor, rel=1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 0.05])
+def test_other_terms_join_after_the_division_and_all_is_clipped_last(limit):
+    plain, _ = gradient({"correction": "none"})
+    with_entropy, _ = gradient({"correction": "none", "entropy_weight": 0.3})
+    corrected, metrics = gradient({"correction": "raw"})
+
+    found, _ = gradient({"correction": "raw", "entropy_weight": 0.3}, limit=limit)
+
+    assert 1 / metrics["train/gradient_factor"] != pytest.approx(1, abs=0.1)
+    together = corrected + (with_entropy - plain)
+    norm = float(together.norm())
+    assert norm > 0.05
+    torch.testing.assert_close(found, together * (1 if limit is None else limit / norm), atol=1e-6, rtol=1e-5)
 
 
 def test_measuring_alone_changes_no_step():
