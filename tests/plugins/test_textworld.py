@@ -136,6 +136,20 @@ def test_points_are_paid_when_they_are_gained(supper):
     assert [answer.metrics["correct"] for answer in answers] == [0.0] * (len(answers) - 1) + [1.0]
 
 
+@pytest.mark.parametrize(("density", "least", "most"), [("sparse", 1, 1), ("balanced", 3, 4), ("dense", 7, 10)])
+def test_density_decides_how_many_commands_pay(density, least, most):
+    environment = TextWorld(TextWorldConfig(kind="simple", density=density, goal="brief", prompt="plain", processes=1))
+    task = next(environment.tasks(Split.TRAIN))
+
+    _, answers = play(environment, task, task.demonstration)
+    environment.pool.close()
+
+    gained = [answer.reward for answer in answers]
+    assert set(gained) <= {0.0, 1.0}
+    assert least <= sum(gained) == task.metadata["max_score"] <= most
+    assert (gained[-1], answers[-1].metrics["correct"]) == (1.0, 1.0)  # winning pays the last of them
+
+
 def test_over_is_not_won(supper):
     environment, task = supper
     *most, last = task.demonstration
