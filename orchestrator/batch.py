@@ -69,7 +69,9 @@ class Batch:
     mask: Tensor  # [B, T] bool, True on tokens the policy chose
     behaviour_logprobs: Tensor  # [B, T] float32 as recorded by the engine that acted; 0 where masked out
     rewards: Tensor  # [B] float32, the score
-    turn_rewards: Tensor  # [B, T] float32, on the last token of each turn; sums over T to rewards
+    # [B, T] float32, on the last token of each turn; sums over T to rewards, but where a policy cut a row short: what
+    # earned a turn's reward is then not in the row, and neither is the reward
+    turn_rewards: Tensor
     group: Tensor  # [B] int64, siblings share a value, contiguous
     turn: Tensor  # [B, T] int64, the environment's step, -1 outside the policy's tokens
     demonstration: Tensor  # [B] bool, True for rows not sampled from a policy

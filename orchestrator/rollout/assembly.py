@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -78,18 +79,41 @@ def _on_device(packed: Packed, device: torch.device) -> Packed:
 
 
 def _place_rewards(packed: Packed, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> Tensor:
+    """[B, T] what each turn earned, on its last token; nothing where a row was cut short before that token."""
     ends = last_tokens(packed.mask, packed.turn)
     placed = torch.zeros(packed.mask.shape, dtype=torch.float32, device=packed.mask.device)
     rows, columns = ends.cpu().nonzero(as_tuple=True)
-    counts = ends.sum(1).tolist()
+    numbers = packed.turn[ends].tolist()  # of the turns of all rows, row by row
+    reached = packed.mask.cumsum(1)[ends].tolist()  # the policy's tokens of the row up to and with the turn's last
     values: list[float] = []
-    for rollout, score, count in zip(rollouts, scores, counts, strict=True):
-        turns = _of_turns_with_tokens(rollout, score)
-        if turns is None or len(turns) != count:  # scored as a whole, or the policy packed fewer turns
-            turns = [0.0] * (count - 1) + [score.value] if count else []
-        values.extend(turns)
+    for rollout, score, count in zip(rollouts, scores, ends.sum(1).tolist(), strict=True):
+        row = slice(len(values), len(values) + count)
+        sizes = [after - before for before, after in itertools.pairwise([0, *reached[row]])]
+        values.extend(_of_packed_turns(rollout, score, numbers[row], sizes))
     placed[rows.to(placed.device), columns.to(placed.device)] = torch.tensor(values, dtype=torch.float32).to(placed)
     return placed
+
+
+def _of_packed_turns(rollout: Rollout, score: Score, numbers: Sequence[int], sizes: Sequence[int]) -> list[float]:
+    """What the turns of a row earned; 0 for one whose end is not in the row, for that is what earned it.
+
+    :param numbers: of the turns the policy packed, all that were played or fewer
+    :param sizes: tokens it packed of each
+    """
+    said = {
+        place if turn.step is None else turn.step: len(turn.action.tokens)
+        for place, turn in enumerate(rollout.turns)
+        if turn.action.tokens
+    }
+    if len(numbers) > len(said):  # turns of the policy's own making
+        return [0.0] * (len(numbers) - 1) + [score.value]
+    earned = _of_turns_with_tokens(rollout, score)
+    if earned is None:  # scored as a whole
+        earned = [0.0] * (len(said) - 1) + [score.value] if said else []
+    worth = dict(zip(said, earned, strict=True))
+    if len(numbers) == len(said):
+        numbers = list(said)  # whatever the policy calls them
+    return [worth[n] if n in worth and size >= said[n] else 0.0 for n, size in zip(numbers, sizes, strict=True)]
 
 
 def _of_turns_with_tokens(rollout: Rollout, score: Score) -> list[float] | None:

@@ -59,6 +59,65 @@ def test_turn_rewards_stand_on_the_last_token_of_each_turn_and_sum_to_the_score(
     assert batch.max_tokens == 14  # 7 tokens an action, two turns at most
 
 
+class Cut(Plain):
+    """Packs so many tokens of a row and no more."""
+
+    def __init__(self, width):
+        self.width = width
+
+    def pack(self, rollouts):
+        packed = super().pack(rollouts)
+        return Packed(
+            inputs={"tokens": packed.inputs["tokens"][:, : self.width]},
+            mask=packed.mask[:, : self.width],
+            behaviour_logprobs=packed.behaviour_logprobs[:, : self.width],
+            turn=packed.turn[:, : self.width],
+        )
+
+
+@pytest.mark.parametrize(
+    ("width", "dense", "sparse"),
+    [
+        (7, [0, 0, 0, 1, 0, 0, 2], [0, 0, 0, 0, 0, 0, 3]),
+        (6, [0, 0, 0, 1, 0, 0], [0] * 6),  # within the second turn: its end, which earned the 2, is gone
+        (4, [0, 0, 0, 1], [0] * 4),
+        (3, [0, 0, 0], [0] * 3),
+        (1, [0], [0]),
+    ],
+)
+def test_a_row_cut_short_pays_no_turn_whose_end_it_lost(width, dense, sparse):
+    played = _rollout(3, 2)
+    group = RolloutGroup(
+        task=Task(id="t"),
+        rollouts=(played, played),
+        scores=(Score(value=3.0, turns=(1.0, 2.0)), Score(value=3.0)),
+    )
+
+    batch = assemble(Cut(width), [group])
+
+    assert batch.turn_rewards.tolist() == [dense, sparse]
+    assert batch.rewards.tolist() == [3, 3]
+
+
+def test_a_policy_that_packs_the_latest_turns_is_paid_for_those():
+    class Latest(Plain):
+        def pack(self, rollouts):
+            packed = super().pack(rollouts)
+            kept = packed.turn == packed.turn.amax(1, keepdim=True)
+            return Packed(
+                inputs=packed.inputs,
+                mask=packed.mask & kept,
+                behaviour_logprobs=packed.behaviour_logprobs,
+                turn=torch.where(kept, packed.turn, -1),
+            )
+
+    group = RolloutGroup(
+        task=Task(id="t"), rollouts=(_rollout(2, 2, 1),), scores=(Score(value=7.0, turns=(1.0, 2.0, 4.0)),)
+    )
+
+    assert assemble(Latest(), [group]).turn_rewards.tolist() == [[0, 0, 0, 0, 0, 0, 0, 4]]
+
+
 def test_comparisons_are_padded_with_nan():
     groups = [
         RolloutGroup(
