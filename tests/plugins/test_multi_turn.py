@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from dataclasses import replace
@@ -32,6 +33,7 @@ from orchestrator.api import (
     group_centered,
     leave_one_out,
     load_registry,
+    reduce_terms,
 )
 from orchestrator.rollout.assembly import assemble
 from orchestrator.testing import check_component, make_batch
@@ -112,12 +114,12 @@ def test_turn_advantages_take_one_value_a_turn(gamma, lam):
     near(credit.returns, [[first + 0.2, first + 0.2, 0, 0, second + 0.6, second + 0.6]])
 
 
-def test_turn_advantages_may_read_the_value_at_a_turns_last_token():
-    credit = estimator("turn_gae", value_at="last", gamma=0.9, lam=0.5, whiten=False).estimate(a_batch())
+# gamma 0.9: delta 0.5 + 0.9 * 0.7 - 0.4 = 0.73, and 0.45 of what follows
+@pytest.mark.parametrize(("gamma", "lam", "first"), [(1.0, 0.5, 0.95), (0.9, 0.5, 0.865), (1.0, 1.0, 1.1)])
+def test_turn_advantages_may_read_the_value_at_a_turns_last_token(gamma, lam, first):
+    credit = estimator("turn_gae", value_at="last", gamma=gamma, lam=lam, whiten=False).estimate(a_batch())
 
-    second = 1 - 0.7
-    first = 0.5 + 0.9 * 0.7 - 0.4 + 0.45 * second
-    near(credit.advantages, [[first, first, 0, 0, second, second]])
+    near(credit.advantages, [[first, first, 0, 0, 0.3, 0.3]])
     near(credit.returns, [[first + 0.4, first + 0.4, 0, 0, 1, 1]])
 
 
@@ -273,12 +275,17 @@ def test_padding_changes_nothing(name, batch, left, right):
 
 
 @given(batches())
-def test_whitened_advantages_have_mean_0_and_deviation_1_over_the_tokens(batch):
+def test_whitening_gives_mean_0_and_deviation_1_over_the_tokens_and_leaves_targets(batch):
     for name in ("turn_gae", "bilevel_gae", "reinforce_plus_plus"):
-        chosen = estimator(name).estimate(batch).advantages[batch.mask]
-        assert abs(float(chosen.mean())) < 1e-6
-        if len(chosen) > 1 and float(chosen.std()) > 0.5:
+        raw, credit = (estimator(name, whiten=chosen).estimate(batch) for chosen in (False, True))
+        chosen, before = credit.advantages[batch.mask], raw.advantages[batch.mask]
+        assert abs(float(chosen.mean())) < 1e-9
+        if len(chosen) > 1 and float(before.std()) > 1e-2:
             assert abs(float(chosen.std()) - 1) < 1e-4
+            near(chosen, (before - before.mean()) / (before.var() + 1e-8).sqrt())
+        assert (credit.returns is None) == (raw.returns is None)
+        if raw.returns is not None:
+            assert torch.equal(credit.returns, raw.returns)  # a critic's targets are not whitened
 
 
 # --- REINFORCE++ ------------------------------------------------------------------------------------------
@@ -340,9 +347,9 @@ def test_leave_one_out_gives_a_rollout_without_siblings_nothing_and_says_so_once
 
 
 def test_group_means_divided_by_the_deviation():
-    found = group_centered(SCORES[:6], torch.tensor(GROUPS[:6]), standardise=True)
+    credit = estimator("group_mean", standardise=True).estimate(one_token_each(SCORES[:6], GROUPS[:6]))
 
-    near(found, [0.8660239, -0.8660239, -0.8660239, 0.8660239, 0.7071058, -0.7071058])
+    near(credit.advantages[:, 0], [0.8660239, -0.8660239, -0.8660239, 0.8660239, 0.7071058, -0.7071058])
 
 
 def test_a_plan_without_siblings_refuses_leave_one_out():
@@ -385,6 +392,50 @@ def test_the_expected_gradient_of_two_siblings_by_enumeration(name):
             total += chance * (advantages[:, None] * scores[pair]).mean(0)
 
     near(total, EXPECTED[name])
+
+
+# Two tokens: 0 ends the play, 1 is followed by one of two more; so plays are of one token or of two.
+FIRST, SECOND_TOKEN = double(0.3, -0.2), double(0.5, -0.4)
+PLAYS, EARNED = ((0, None), (1, 0), (1, 1)), double(0.2, 1.0, -0.5)
+
+
+def _logprobs_of_plays(first, second):
+    """[3, 2] of each play's tokens, 0 where it has none."""
+    first, second = first.log_softmax(0), second.log_softmax(0)
+    rows = [[first[a], torch.zeros_like(first[a]) if b is None else second[b]] for a, b in PLAYS]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+@pytest.mark.parametrize(("reduction", "unbiased"), [("sequence_sum", True), ("sequence_mean", False)])
+def test_leave_one_out_is_unbiased_where_a_play_is_the_sum_of_its_tokens(reduction, unbiased):
+    leaves = FIRST.clone().requires_grad_(), SECOND_TOKEN.clone().requires_grad_()
+    logprobs = _logprobs_of_plays(*leaves)
+    chances = logprobs.detach().sum(1).exp()
+    exact = torch.cat(torch.autograd.grad((logprobs.sum(1).exp() * EARNED).sum(), leaves, retain_graph=True))
+    objective = REGISTRY.build("objective", "clipped", {"reduction": reduction})
+    length = torch.tensor([[1, 0], [1, 1], [1, 1]]).bool()
+
+    expected = torch.zeros(4, dtype=torch.float64)
+    for pair in itertools.product(range(3), repeat=2):
+        rows = torch.tensor(pair)
+        mask, now = length[rows], logprobs[rows]
+        batch = a_batch(
+            rewards=torch.stack([EARNED[rows], torch.zeros(2)], 1),
+            values=torch.zeros(2, 2),
+            mask=mask,
+            turn=mask.long() - 1,
+            group=[0, 0],
+        )
+        batch = replace(batch, columns={OLD_LOGPROB: now.detach()})
+        batch = replace(batch, advantages=estimator("rloo").estimate(batch).advantages)
+        loss = reduce_terms(objective.terms(batch, {Column.LOGPROB: now}), batch)
+        found = torch.autograd.grad(-loss, leaves, retain_graph=True, allow_unused=True)
+        found = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)]
+        expected += chances[rows].prod() * torch.cat(found)
+
+    assert abs(float(chances.sum()) - 1) < 1e-12
+    assert torch.allclose(expected, exact, atol=1e-12) == unbiased
+    assert torch.allclose(expected, exact, atol=1e-2) == unbiased
 
 
 # --- the KL in the reward ---------------------------------------------------------------------------------
@@ -564,20 +615,40 @@ class _Words:
         return Packed(inputs={}, mask=turn >= 0, behaviour_logprobs=torch.zeros(turn.shape), turn=turn)
 
 
-def test_each_turns_reward_lies_on_its_last_token():
+def two_turns():
+    """Of 3 and 2 tokens, a point in the first and three in the second, of four; scored by turn, and at the end."""
     turns = tuple(
         Turn(observation=(), action=Action(tokens=(7,) * length, logprobs=(0.0,) * length), reward=paid)
         for length, paid in ((3, 1.0), (2, 3.0))
     )
     rollout = Rollout(task_id="game", index=0, seed=0, turns=turns, metrics={"correct": 1.0, "max_score": 4.0})
-    dense, sparse = (scored(rollout, placement=placement) for placement in ("per_turn", "terminal"))
     group = RolloutGroup(task=Task(id="game"), rollouts=(rollout,))
+    return [
+        replace(group, scores=tuple(scored(rollout, placement=placement))) for placement in ("per_turn", "terminal")
+    ]
 
-    batches = [assemble(_Words(), [replace(group, scores=tuple(scores))]) for scores in (dense, sparse)]
 
-    assert batches[0].mask.long().tolist() == [[1, 1, 1, 0, 0, 0, 0, 1, 1]]
-    near(batches[0].turn_rewards, [[0, 0, 0.25, 0, 0, 0, 0, 0, 0.75]])
-    near(batches[1].turn_rewards, [[0, 0, 0, 0, 0, 0, 0, 0, 1]])
+def test_each_turns_reward_lies_on_its_last_token():
+    dense, sparse = (assemble(_Words(), [group]) for group in two_turns())
+
+    assert dense.mask.long().tolist() == [[1, 1, 1, 0, 0, 0, 0, 1, 1]]
+    assert find_turns(dense.mask, dense.turn).ends.nonzero()[:, 1].tolist() == [2, 8]
+    near(dense.turn_rewards, [[0, 0, 0.25, 0, 0, 0, 0, 0, 0.75]])
+    near(sparse.turn_rewards, [[0, 0, 0, 0, 0, 0, 0, 0, 1]])
+
+
+def test_a_row_cut_within_its_last_turn_does_not_pay_for_it():
+    class Cut(_Words):
+        def pack(self, rollouts):
+            packed = super().pack(rollouts)
+            parts = {name: getattr(packed, name)[:, :8] for name in ("mask", "behaviour_logprobs", "turn")}
+            return replace(packed, **parts)
+
+    dense, sparse = (assemble(Cut(), [group]) for group in two_turns())
+
+    assert dense.mask.long().tolist() == [[1, 1, 1, 0, 0, 0, 0, 1]]
+    near(dense.turn_rewards, [[0, 0, 0.25, 0, 0, 0, 0, 0]])
+    near(sparse.turn_rewards, [[0] * 8])
 
 
 # --- budget -----------------------------------------------------------------------------------------------
