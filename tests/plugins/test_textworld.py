@@ -244,6 +244,9 @@ def test_an_action_cut_by_the_token_limit_gains_nothing(tasks, cut, over):
         ("open box then take lamp", "open box"),
         ("unlock type J chest with Henderson's key", "unlock type J chest with Henderson's key"),
         ("take caf\u00e9 lamp", "take caf lamp"),
+        ("take\tla\x00mp\x7f \x1b", "take lamp"),
+        ("qu\x0eit", None),
+        ("\\boxed{take lamp}", "boxed{take lamp}"),
         ("x" * 500, "x" * 190),
         ("", ""),
         ("quit", None),
@@ -255,6 +258,16 @@ def test_an_action_cut_by_the_token_limit_gains_nothing(tasks, cut, over):
 )
 def test_one_command_of_the_game_is_read_from_a_text(text, command):
     assert command_of(text) == command
+
+
+def test_no_character_ends_or_hangs_the_interpreter(environment, tasks):
+    before = environment.pool.processes
+
+    read, answers = play(environment, tasks[0], ["look\x00", "\x10look", "\\qCd_W", "\\boxed{open box}", "look"])
+
+    assert len(answers) == 5 and not answers[-1].done
+    assert read[1] == read[2] == read[5]
+    assert set(before) <= set(environment.pool.processes)
 
 
 def test_what_the_interpreter_prints_around_an_event_is_left_out():

@@ -27,6 +27,8 @@ OUTSIDE = re.compile(
 )
 REFUSED = "This is no command of the game."
 
+# The interpreter knows ASCII. A control character hangs or ends it, and so does what a backslash makes of the next one.
+_UNREADABLE = re.compile(r"[^\x20-\x7e\s]|\\")
 _ROOM = re.compile(r"-= (.+?) =-")  # above a room's description, and in the status line behind the prompt
 _STATUS = re.compile(r"\n>[ ]+-= .*\Z", re.DOTALL)
 _POINTS = re.compile(r"Your score has just gone (?:up|down) by [^.]*\.")
@@ -88,7 +90,7 @@ def command_of(text: str) -> str | None:
     """
     lines = [line for line in text.strip().splitlines() if line.strip()]
     sentence = re.split(r"[.;]|\bthen\b", lines[0].strip(" >"), maxsplit=1)[0] if lines else ""
-    command = " ".join(sentence.encode("ascii", "ignore").decode().split())[:MOST_CHARACTERS].strip()
+    command = " ".join(_UNREADABLE.sub("", sentence).split())[:MOST_CHARACTERS].strip()
     return None if OUTSIDE.fullmatch(command.partition(" ")[0]) else command
 
 
