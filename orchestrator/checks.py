@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,7 +80,8 @@ def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[
     settings, unsound = _settings(arm.data, problems)
     built: dict[str, Any] = {}
     for path, role, spec in _component_specs(arm.data):
-        found = registry.problems(role, spec["use"], _options(role, spec), path)
+        options = _options(role, spec)
+        found = list(_not_finite(options, path)) or registry.problems(role, spec["use"], options, path)
         if not found and role in _BUILT:
             built[path], found = builder.build(role, spec, path)
         if found:
@@ -190,6 +192,18 @@ def _component_specs(data: Mapping[str, Any]) -> Iterator[tuple[str, str, Mappin
 
 def _options(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if key != "use" and (role, key) != ("reward", "weight")}
+
+
+def _not_finite(value: Any, path: str) -> Iterator[Problem]:
+    """Numbers among a component's options that no plan can hold: JSON has only finite ones."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _not_finite(item, f"{path}.{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(path, f"Input should be a finite number; got {value}")
 
 
 # --- one arm ----------------------------------------------------------------------------------------------

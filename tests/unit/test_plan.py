@@ -31,6 +31,8 @@ from orchestrator.registry import Registry
 class _Options(PluginConfig):
     count: int = 8
     explode: bool = False
+    share: float = 1.0
+    shares: tuple[float, ...] = ()
 
 
 class _World:
@@ -367,6 +369,8 @@ BAD = {  # kind: (text, with `> ` before settings of the command line; path; par
     "wrong type": (GOOD + "schedule: {steps: many}", "schedule.steps", "valid integer"),
     "wrong type of an option": (GOOD + "sampler: {count: many}", "sampler.count", "valid integer"),
     "not finite": (GOOD + "optimizer: {lr: .nan}", "optimizer.lr", "finite"),
+    "option that is not finite": (GOOD + "objective: {share: .inf}", "objective.share", "finite number; got inf"),
+    "list that is not finite": (GOOD + "objective: {shares: [1, .nan]}", "objective.shares.1", "finite number; got nan"),
     "out of bounds": (GOOD + "schedule: {tasks_per_step: 0}", "schedule.tasks_per_step", "greater than or equal to 1"),
     "unknown component": (GOOD + "sampler: {use: gruop}", "sampler.use", "did you mean 'group'"),
     "unknown reward": (GOOD + "rewards: [{use: exact}]", "rewards.0.use", "no reward 'exact'"),
