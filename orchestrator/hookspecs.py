@@ -112,7 +112,8 @@ def provide_report_sections() -> Sequence[ReportSection]:
 def check_plan(plan: Plan) -> Sequence[Problem]:
     """Look the whole plan over and return every problem found, before anything starts.
 
-    :param plan: the validated plan with all its trials
+    :param plan: the validated plan with all its trials; where a search proposes them as results come in, with one for
+        each arm as it stands
 
     Called in: the driver process. Added in 0.1.
     """

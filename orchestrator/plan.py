@@ -334,6 +334,9 @@ def _plugins_problems(plan: Plan, registry: Registry) -> Iterator[Problem]:
     """Let plugins look the plan over; with problems elsewhere it holds the arms that have none."""
     if not plan.arms:
         return
+    if not plan.trials:  # a searcher proposes them later: what the arms say themselves can be judged now
+        own = (_confirmation(config, arm, _FIRST_TUNING_SEED, {}) for arm, config in plan.arms.items())
+        plan = dataclasses.replace(plan, trials=tuple(own))
     for info, found in registry.manager.call_each("check_plan", plan=plan):
         for problem in found:
             if isinstance(problem, Problem):

@@ -77,7 +77,7 @@ class _Plugin:
     """Everything an experiment needs, and some parts that do not fit."""
 
     def __init__(self):
-        self.found = []
+        self.found, self.looked_over = [], None
 
     @hookimpl
     def provide_environments(self):
@@ -120,6 +120,7 @@ class _Plugin:
 
     @hookimpl
     def check_plan(self, plan):
+        self.looked_over = plan
         return self.found
 
 
@@ -496,6 +497,20 @@ def test_plugins_look_the_plan_over_together_with_everything_else(registry):
     found = problems(registry, GOOD + "sead: 1")
 
     assert set(found) == {"sead", "policy.model.path"}
+
+
+def test_plugins_look_over_the_arms_where_a_search_proposes_the_trials_later(registry):
+    pytest.importorskip("optuna")
+
+    plan = make(
+        registry,
+        "arms: {a: {recipe: grpo}, b: {recipe: sft}}\n"
+        "search: {optimizer.lr: {uniform: [0.1, 1]}}\ntune: {searcher: optuna}",
+    )
+
+    assert plan.trials == ()
+    assert [trial.arm for trial in PLUGIN.looked_over.trials] == ["a", "b"]
+    assert [trial.config["sampler"]["use"] for trial in PLUGIN.looked_over.trials] == ["group", "picky"]
 
 
 def test_another_procedure_needs_no_policy(registry):
