@@ -305,6 +305,13 @@ def test_a_plan_that_amplifies_without_clipping_is_refused(overrides, refused):
             make(*unclipped)
 
 
+def test_a_start_phase_that_amplifies_without_clipping_is_refused():
+    with pytest.raises(ConfigError, match=r"start\.optimizer\.max_grad_norm: is null, but objective.correction raw"):
+        make("recipe=token_ppo", "start={recipe: st_ppo, optimizer: {max_grad_norm: null}}")
+
+    assert make("recipe=token_ppo", "start={recipe: st_ppo}", "optimizer.max_grad_norm=null").trials
+
+
 @pytest.mark.parametrize("recipe", ["token_ppo", "turn_ppo", "s_ppo", "st_ppo", "so_grpo"])
 def test_every_recipe_trains(recipe, tmp_path):
     [spec] = make(f"recipe={recipe}", "schedule.epochs=3").trials

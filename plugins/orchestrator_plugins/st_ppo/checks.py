@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.api import Problem
@@ -10,11 +11,14 @@ from .config import StPpoConfig
 
 
 def plan_problems(plan: Any) -> list[Problem]:
-    """Refuse trials whose gradient may be amplified without being clipped afterwards, each reason once."""
-    found: dict[str, Problem] = {}
-    for trial in plan.trials:
-        objective = dict(trial.config.get("objective") or {})
-        if objective.pop("use", None) != "st_ppo" or trial.config["optimizer"]["max_grad_norm"] is not None:
+    """Refuse trials and start phases whose gradient may be amplified without being clipped afterwards, each reason once."""
+    found: dict[tuple[str, str], Problem] = {}
+    for prefix, phase in (phase for trial in plan.trials for phase in _phases(trial.config)):
+        objective = dict(phase.get("objective") or {})
+        if (
+            objective.pop("use", None) != "st_ppo"
+            or (phase.get("optimizer") or {}).get("max_grad_norm", 1.0) is not None
+        ):
             continue
         config = StPpoConfig.model_validate(objective)
         if config.amplifies:
@@ -23,5 +27,13 @@ def plan_problems(plan: Any) -> list[Problem]:
                 f"is null, but objective.{cause} multiplies small gradients by any amount (the divisor may be as small "
                 f"as 1e-8) and only clipping afterwards bounds the step; set it to 1.0, or choose correction ratio"
             )
-            found.setdefault(message, Problem("optimizer.max_grad_norm", message))
+            found.setdefault((prefix, message), Problem(f"{prefix}optimizer.max_grad_norm", message))
     return list(found.values())
+
+
+def _phases(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A trial and the phases it starts with, each with what its keys' paths begin with."""
+    prefix, phase = "", config
+    while phase:
+        yield prefix, phase
+        prefix, phase = f"{prefix}start.", phase.get("start")
