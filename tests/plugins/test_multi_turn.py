@@ -685,7 +685,8 @@ def _plan(text):
 
 
 def test_the_recipes_are_the_papers_table():
-    plan = _plan("arms: {" + ", ".join(f"{name}: {{recipe: {name}_agent}}" for name in ("ppo", "rloo", "grpo")) + "}")
+    names = {"ppo": "ppo", "rloo": "rloo", "grpo": "grpo", "rpp": "reinforce_plus_plus"}
+    plan = _plan("arms: {" + ", ".join(f"{arm}: {{recipe: {name}_agent}}" for arm, name in names.items()) + "}")
     config = {trial.arm: trial.config for trial in plan.trials}
 
     assert config["ppo"]["advantage"] == {
@@ -694,14 +695,26 @@ def test_the_recipes_are_the_papers_table():
         "inner": {"use": "gae", "gamma": 1.0, "lam": 1.0, "whiten": True},
     }
     assert config["rloo"]["advantage"] == {"use": "kl_penalised", "weight": 0.001, "inner": {"use": "rloo"}}
-    assert config["grpo"]["objective"]["kl_weight"] == 0.001
-    assert [config[arm]["sampler"]["count"] for arm in ("ppo", "rloo", "grpo")] == [1, 4, 4]
-    for settings in config.values():
-        objective = settings["objective"]
+    assert config["rpp"]["advantage"] == {
+        "use": "kl_penalised",
+        "weight": 0.001,
+        "inner": {"use": "reinforce_plus_plus", "gamma": 1.0, "whiten": True},
+    }
+    assert config["grpo"]["advantage"] == {"use": "group_mean", "standardise": True}
+    assert (config["grpo"]["objective"]["kl_weight"], config["grpo"]["objective"]["kl_estimator"]) == (0.001, "k3")
+    assert [config[arm]["sampler"]["count"] for arm in ("ppo", "rloo", "grpo", "rpp")] == [1, 4, 4, 1]
+    assert (config["ppo"]["objective"]["value_weight"], config["ppo"]["objective"]["value_clip"]) == (1.0, 0.5)
+    for arm, settings in config.items():
+        objective, optimizer = settings["objective"], settings["optimizer"]
         assert (objective["clip_low"], objective["clip_high"], objective["dual_clip"]) == (0.2, 0.2, 3.0)
+        assert (objective["entropy_weight"], objective["reduction"]) == (0.0, "token_mean")
+        assert "kl_weight" not in objective or arm == "grpo"  # the others charge it to the reward
+        assert "value_weight" not in objective or arm == "ppo"
+        assert (settings["schedule"]["epochs"], settings["schedule"]["minibatches"]) == (1, 1)
         assert settings["sampling"]["temperature"] == 0.7
-        assert (settings["optimizer"]["weight_decay"], settings["optimizer"]["max_grad_norm"]) == (0.01, 1.0)
-        assert settings["rewards"][0]["use"] == "progress"
+        assert (optimizer["use"], optimizer["weight_decay"], tuple(optimizer["betas"])) == ("adamw", 0.01, (0.9, 0.999))
+        assert (optimizer["max_grad_norm"], optimizer["decay"]) == (1.0, "constant")
+        assert settings["rewards"] == [{"use": "progress", "placement": "per_turn", "weight": 1.0}]
 
 
 def test_every_option_has_a_description_and_unknown_ones_are_refused():

@@ -432,11 +432,34 @@ def test_the_four_methods_are_settings_of_one_objective():
     }
     for overlay in found.values():
         assert overlay["advantage"] == {"use": "gae", "gamma": 1.0, "lam": 1.0, "whiten": True}
+        assert overlay["objective"].items() >= (BASE_SYSTEM | {"value_weight": 1.0, "value_clip": 0.5}).items()
         assert overlay["optimizer"] == {"max_grad_norm": 1.0}
+        assert overlay["schedule"] == {"epochs": 1, "minibatches": 2}  # 512 rollouts, mini-batches of 256
         objective(**{key: value for key, value in overlay["objective"].items() if key != "use"})
     grouped = registry().describe("recipe", "so_grpo").overlay
     assert grouped["advantage"] == {"use": "group_mean", "standardise": True}
     assert (grouped["objective"]["ratio"], grouped["objective"]["correction"]) == ("turn", "raw")
+    assert grouped["objective"].items() >= BASE_SYSTEM.items()
+    assert "value_weight" not in grouped["objective"]
+    assert grouped["optimizer"] == {"max_grad_norm": 1.0}
+
+
+BASE_SYSTEM = {
+    "clip_low": 0.2,
+    "clip_high": 0.2,
+    "kl_weight": 0.001,
+    "entropy_weight": 0.0,
+    "reduction": "sequence_mean",
+}
+
+
+def test_defaults_are_the_published_method():
+    config = objective().config
+
+    assert (config.ratio, config.correction, config.correction_scale) == ("turn", "raw", 1.0)
+    assert (config.clip_low, config.clip_high) == (0.2, 0.2)
+    assert (config.turn_gradient, config.turn_advantage) == ("full", "per_token")
+    assert (config.reduction, config.kl_weight, config.entropy_weight) == ("sequence_mean", 0, 0)
 
 
 @pytest.mark.parametrize(
