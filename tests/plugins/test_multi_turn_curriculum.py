@@ -293,6 +293,18 @@ def test_a_stage_ends_when_its_window_is_full_of_success():
     }
 
 
+@pytest.mark.parametrize(("share", "window"), [(0.8, 5), (0.07, 100), (0.56, 100)])  # 0.56 * 100 > 56 in floats
+def test_a_share_reached_exactly_ends_the_stage(share, window):
+    won = round(share * window)
+    levels = {"easy": won, "hard": window - won}
+    sampler = curriculum({"levels": levels, "window": window, "success": share}, {"levels": {"hard": 1}}, count=1)
+
+    run(sampler, mixture(), {"easy": True, "hard": False}, steps=1, tasks_per_step=window)
+
+    assert sampler.report()["curriculum/share/easy"] == share
+    assert sampler.stage == 1
+
+
 def test_a_stage_that_is_not_mastered_goes_on_unless_its_steps_are_over():
     never = curriculum({"levels": {"easy": 1}, "window": 1}, {"levels": {"hard": 1}})
     limited = curriculum({"levels": {"easy": 1}, "window": 1, "steps": 3}, {"levels": {"hard": 1}})
@@ -351,6 +363,23 @@ def test_a_curriculum_says_what_the_sampler_beneath_says():
         "sampler", "curriculum", {"stages": [{"levels": {"a": 1}}], "base": {"use": "demonstrations"}}
     )
     assert (shown.demonstrates, shown.most_siblings) == (True, 1)
+
+
+def test_a_curriculum_reports_what_the_sampler_beneath_reports():
+    class Counting:
+        def sample(self, tasks, collect):
+            self.tasks = len(tasks)
+            return collect([RolloutRequest(task=task, count=1) for task in tasks])
+
+        def report(self):
+            return {"counting/tasks": float(self.tasks)}
+
+    sampler = Curriculum(CurriculumConfig(stages=[{"levels": {"easy": 1}}]), Counting())
+
+    run(sampler, mixture(), {"easy": True, "hard": True}, steps=1, tasks_per_step=3)
+
+    assert sampler.report()["counting/tasks"] == 3.0
+    assert sampler.report()["curriculum/success/easy"] == 1.0
 
 
 def test_demonstrations_do_not_promote():

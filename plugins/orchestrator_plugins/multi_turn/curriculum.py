@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.api import Collect, RolloutGroup, RolloutRequest, Sampler, Stateful, Stop, Task
+from orchestrator.api import Collect, Reports, RolloutGroup, RolloutRequest, Sampler, Stateful, Stop, Task
 
 from .config import CurriculumConfig
 from .mixture import Levels, next_level
@@ -64,12 +64,13 @@ class Curriculum:
             return groups
 
         groups = self.base.sample(chosen, watched)
-        self._report = self._describe(chosen, seen)
+        beneath = self.base.report() if isinstance(self.base, Reports) else {}
+        self._report = {**beneath, **self._describe(chosen, seen)}
         self._judge(seen)
         return groups
 
     def report(self) -> Mapping[str, float]:
-        """Numbers of the last call; see the README."""
+        """Numbers of the last call, those of the sampler beneath among them; see the README."""
         return self._report
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Curriculum:
         for name in seen if stage.judged is None else (stage.judged,):
             self._outcomes.extend(seen.get(name, ()))
         full = len(self._outcomes) == stage.window
-        passed = full and sum(self._outcomes) >= stage.success * stage.window
+        passed = full and sum(self._outcomes) / stage.window >= stage.success  # a product would round above the share
         if not passed and (stage.steps is None or self._steps < stage.steps):
             return
         if self.stage + 1 < len(self.config.stages):
