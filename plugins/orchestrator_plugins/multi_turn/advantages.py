@@ -8,7 +8,9 @@ reward, value nor trace is kept.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from orchestrator.api import (
     Column,
     Credit,
     Need,
+    Stateful,
     Weights,
     discounted_returns,
     group_index,
@@ -160,6 +163,15 @@ class KlPenalised:
             "multi_turn/kl_penalty": float(masked_sum(penalty, sampled) / rows),
         }
         return replace(credit, metrics={**credit.metrics, **metrics})
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the other estimator remembers."""
+        return {"inner": self.inner.state_dict()} if isinstance(self.inner, Stateful) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if "inner" in state:
+            self.inner.load_state_dict(state["inner"])
 
 
 def kl_of_tokens(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
