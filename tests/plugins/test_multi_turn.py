@@ -12,7 +12,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from orchestrator_plugins.multi_turn.advantages import KlPenalised
 from orchestrator_plugins.multi_turn.budget import cost, splits
+from orchestrator_plugins.multi_turn.config import KlPenalisedConfig
 from orchestrator_plugins.multi_turn.placement import terminal_rewards, turn_rewards
 from orchestrator_plugins.multi_turn.turns import bilevel_advantages, find_turns, turn_advantages, turn_values
 
@@ -20,6 +22,8 @@ from orchestrator.api import (
     Action,
     Batch,
     Column,
+    ConfigError,
+    Credit,
     Finish,
     Need,
     Rollout,
@@ -477,6 +481,31 @@ def test_a_critic_learns_what_is_left():
     assert estimator("kl_penalised", inner=inner).needs == {OLD_VALUE, OLD_LOGPROB, REFERENCE_LOGPROB}
 
 
+def test_what_the_charged_estimator_remembers_is_in_the_checkpoint():
+    class RunningMean:
+        needs = frozenset()
+        mean = 0.0
+
+        def estimate(self, batch):
+            self.mean = float(batch.rewards.mean())
+            return Credit(advantages=batch.turn_rewards - self.mean)
+
+        def state_dict(self):
+            return {"mean": self.mean}
+
+        def load_state_dict(self, state):
+            self.mean = state["mean"]
+
+    config = KlPenalisedConfig(weight=0.1)
+    before, after = (KlPenalised(config, RunningMean()) for _ in range(2))
+    before.estimate(charged_batch())
+
+    after.load_state_dict(before.state_dict())
+
+    assert after.inner.mean == before.inner.mean == pytest.approx((1.5 - 0.25) / 2)
+    assert estimator("kl_penalised", inner={"use": "rloo"}).state_dict() == {}
+
+
 def test_demonstrations_pay_nothing():
     batch = replace(charged_batch(), demonstration=torch.tensor([True, False]))
 
@@ -581,6 +610,18 @@ def test_points_without_a_maximum_are_refused():
     assert scored(played(1.0, correct=1))[0].value == 1
     with pytest.raises(ValueError, match="paid 2 points and gave no metric `max_score`"):
         scored(played(1, 1, correct=1))
+
+
+def test_more_points_than_there_are_would_make_losses_wins_and_are_refused():
+    assert scored(played(0.1, 0.2, correct=0, max_score=0.3))[0].value == pytest.approx(1)  # 0.1 + 0.2 > 0.3 in floats
+    assert scored(played(5, correct=1, max_score=1), placement="terminal")[0].value == 1
+    with pytest.raises(ValueError, match="paid 5 points, and its metric `max_score` says that 1 is the most"):
+        scored(played(5, correct=0, max_score=1))
+
+
+def test_a_bonus_for_winning_beside_a_reward_for_winning_is_refused():
+    with pytest.raises(ConfigError, match=r"win_bonus 0\.3 has no effect with placement: terminal"):
+        REGISTRY.build("reward", "progress", {"placement": "terminal", "win_bonus": 0.3})
 
 
 def test_progress_keeps_the_contract_of_a_reward():

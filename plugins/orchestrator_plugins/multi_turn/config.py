@@ -59,6 +59,15 @@ class ProgressConfig(PluginConfig):
         0.0, ge=0, le=1, description="per_turn: share of a win's 1 that winning alone earns, on its last turn"
     )
 
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> ProgressConfig:
+        if self.placement == "terminal" and self.win_bonus:
+            raise ValueError(
+                f"win_bonus {self.win_bonus} has no effect with placement: terminal, where a win earns all of its 1 by "
+                f"winning; leave it out, or set placement: per_turn"
+            )
+        return self
+
 
 class LevelConfig(UseEnvironment):
     """One level of a mixture: an environment with the level's name and its part of the tasks."""

@@ -10,6 +10,9 @@ from orchestrator.api import Rollout, RolloutGroup, Score
 from .config import ProgressConfig
 from .placement import terminal_rewards, turn_rewards
 
+ROUNDING = 1e-6
+"""Share of the points by which a sum of rewards may miss its bound."""
+
 
 class Progress:
     """Share of a game's points, by turn; exactly 1 for a win, at most 1 for a loss.
@@ -25,7 +28,7 @@ class Progress:
     def score(self, group: RolloutGroup) -> Sequence[Score]:
         """Score each rollout alone.
 
-        :raises ValueError: when an episode paid more than one point without saying how many there are
+        :raises ValueError: when an episode paid more points than it says there are, or more than one without saying so
         """
         return [self._score(rollout) for rollout in group.rollouts]
 
@@ -40,14 +43,17 @@ class Progress:
 
 
 def _max_score(rollout: Rollout) -> float:
-    found = rollout.metrics.get("max_score")
-    if found is not None:
-        return found
-    paid = math.fsum(turn.reward for turn in rollout.turns)
-    if paid > 1:
+    found, paid = rollout.metrics.get("max_score"), math.fsum(turn.reward for turn in rollout.turns)
+    if found is None and paid > 1:
         raise ValueError(
             f"the episode of task {rollout.task_id!r} paid {paid:g} points and gave no metric `max_score`, so the reward "
             f"`progress` cannot tell what share that is; give metrics={{'max_score': ...}} with every Feedback, or use "
             f"placement: terminal"
         )
-    return 1.0
+    if found is not None and paid > found * (1 + ROUNDING):
+        raise ValueError(
+            f"the episode of task {rollout.task_id!r} paid {paid:g} points, and its metric `max_score` says that {found:g} "
+            f"is the most a play can collect, so that losses would count as wins; set the environment's max_score to "
+            f"what its rewards can sum to, or use placement: terminal"
+        )
+    return 1.0 if found is None else found
