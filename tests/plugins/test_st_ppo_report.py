@@ -192,8 +192,13 @@ def write(directory, arms, lr=1e-3):
                 for step, value in enumerate(success, start=1)
             ]
             lines.append({"step": len(success), "kind": "evaluation", "metrics": {"eval/pass_at_1": 0.9}})
-            (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
     (directory / "plan.json").write_text(json.dumps({"trials": trials}), encoding="utf-8")
+
+
+def _table(page):
+    return page.partition("<figure>")[0]
 
 
 ARMS = {
@@ -229,6 +234,17 @@ def test_runs_are_read_by_arm(tmp_path):
     assert {arm: [one.seed for one in found] for arm, found in runs.items()} == {arm: [0, 1] for arm in ARMS}
     assert runs["token-ppo"][0].success.tolist() == FALLEN
     assert runs["token-ppo"][0].clipped_norm.tolist() == [0.125] * 24
+
+
+def test_a_row_that_a_kill_has_torn_is_left_out(tmp_path):
+    write(tmp_path, ARMS)
+    whole = render(tmp_path)
+
+    for file in tmp_path.glob("trials/*/metrics.jsonl"):
+        with file.open("a", encoding="utf-8") as open_file:
+            open_file.write('{"step": 25, "kind": "st')
+
+    assert _table(render(tmp_path)) == _table(whole)
 
 
 def test_runs_without_the_objective_have_no_section(tmp_path):

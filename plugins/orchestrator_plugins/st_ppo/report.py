@@ -51,7 +51,8 @@ def read_runs(directory: Path, trials: Iterable[Mapping[str, Any]]) -> tuple[dic
         file = directory / "trials" / trial["id"] / "metrics.jsonl"
         if (config.get("objective") or {}).get("use") != "st_ppo" or not file.is_file():
             continue
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last break, a kill has torn
+        rows = [json.loads(line) for line in lines]
         steps = {row["step"]: row["metrics"] for row in rows if row["kind"] == "step"}
         if steps:
             settings[trial["arm"]] = config
