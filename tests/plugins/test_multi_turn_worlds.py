@@ -913,8 +913,41 @@ def test_questions_without_known_passages_have_no_demonstration(tmp_path, own):
     world = build("search_qa", passages=str(passages), questions=str(questions))
 
     assert {task.demonstration for task in world.tasks(Split.TRAIN)} == {None}
-    with pytest.raises(ValueError, match=r"train_on: demonstrations: no question of .*n.jsonl is left"):
+    with pytest.raises(
+        ValueError, match=r"train_on: demonstrations: no question of .*n.jsonl is left .*needs `passages`"
+    ):
         build("search_qa", passages=str(passages), questions=str(questions), train_on="demonstrations")
+
+
+def test_a_split_without_a_question_says_what_the_questions_are_for(tmp_path, own):
+    passages, _ = own
+    few = write(tmp_path / "few.jsonl", [{"question": "How many wells has Town 3?", "answers": ["103"]}])
+
+    with pytest.raises(ValueError, match=r"is left for it. Each .*: (1|0) training, .* test. Give more questions"):
+        build("search_qa", passages=str(passages), questions=str(few))
+
+
+def test_answers_of_which_nothing_is_compared_are_refused(tmp_path, own):
+    passages, _ = own
+    questions = write(tmp_path / "choice.jsonl", [{"question": "Which?", "answers": ["B", "A"]}])
+
+    with pytest.raises(ValueError, match=r"choice.jsonl:1: answers holds 'A', and articles .*'option A'"):
+        read_corpus(passages, questions)
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path, own):
+    passages, questions = own
+    passages.write_text(passages.read_text(), encoding="utf-8-sig")
+
+    assert len(read_corpus(passages, questions).passages) == 20
+
+
+def test_passages_without_a_word_are_refused():
+    with pytest.raises(ValueError, match="none of the 1 passages has a word"):
+        Index([Passage(id="a", title="", text="...")])
+    assert (
+        Index([Passage(id="a", title="", text="..."), Passage(id="b", title="", text="x")]).search("x", 3)[0].id == "b"
+    )
 
 
 def test_everything_wrong_with_the_files_is_said_at_once(tmp_path):

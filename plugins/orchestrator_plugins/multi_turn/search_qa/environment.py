@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 
 from orchestrator.api import Action, Feedback, Finish, Messages, Speaks, Split, Task
@@ -49,14 +50,19 @@ class SearchQA:
 
     def _chosen(self, corpus: Corpus, split: Split) -> list[Task]:
         wanted, config = wanted_range(self.config, split), self.config
-        questions = [question for question, place in _placed(corpus) if place is wanted]
+        placed = list(_placed(corpus))
+        questions = [question for question, place in placed if place is wanted]
         tasks = [self._task(f"qa-{wanted}-{place}", question) for place, question in enumerate(questions)]
         if wanted is Range.DEMONSTRATIONS:
             tasks = [task for task in tasks if task.demonstration is not None]
         if not tasks:
             key = "train_on" if split is Split.TRAIN else "evaluate_on"
+            shares = Counter(place for _, place in placed)
+            there = ", ".join(f"{shares[place]} {place}" for place in Range)
+            hint = "; a demonstration needs `passages` that a search finds" if questions else ""
             raise ValueError(
-                f"{key}: {wanted}: no question of {config.questions or 'the built-in file'} is left for it"
+                f"{key}: {wanted}: no question of {config.questions or 'the built-in file'} is left for it{hint}. Each "
+                f"question's text decides what it is for: {there}. Give more questions, or a file of eval_questions"
             )
         return tasks[: config.train_tasks if split is Split.TRAIN else config.eval_tasks]
 

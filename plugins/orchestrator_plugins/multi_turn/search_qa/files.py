@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .scoring import normalise
+
 R = TypeVar("R")
 
 BUILT_IN_PASSAGES = Path(__file__).with_name("data") / "passages.jsonl"
@@ -87,7 +89,7 @@ def _questions(path: Path, known: dict[str, int], passages: Path, problems: list
 def _rows(path: Path, build: Callable[[Any], R], example: str, problems: list[str]) -> Iterator[tuple[int, R]]:
     """Lines of a file with their numbers; what cannot be read becomes a problem."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # some editors begin files with a mark
     except FileNotFoundError:
         problems.append(f"{path}: no such file; expected lines such as {example}")
         return
@@ -116,6 +118,12 @@ def _question(row: Any) -> Question:
     answers = _texts(row, "answers")
     if not answers:
         raise ValueError("answers is empty; expected at least one right answer")
+    bare = [answer for answer in answers if not normalise(answer)]
+    if bare:
+        raise ValueError(
+            f"answers holds {bare[0]!r}, and articles and punctuation do not count, so any answer without a word would "
+            f"be right; spell it out, as in 'option {bare[0]}'"
+        )
     return Question(question=_text(row, "question"), answers=answers, passages=_texts(row, "passages", default=()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -19,14 +20,19 @@ class Index:
         """Index passages.
 
         :raises ModuleNotFoundError: when ``bm25s`` is not installed
+        :raises ValueError: when no passage has a word
         """
         try:
             from bm25s import BM25
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(NO_BM25, name="bm25s") from error
+        logging.getLogger("bm25s").setLevel(logging.INFO)  # it asks for its debugging notes to be shown
         self._passages = list(passages)
+        words = [_words(f"{p.title} {p.text}") for p in self._passages]
+        if not any(words):
+            raise ValueError(f"none of the {len(words)} passages has a word to search for; expected texts")
         self._scores = BM25(method="lucene", k1=1.5, b=0.75)
-        self._scores.index([_words(f"{p.title} {p.text}") for p in self._passages], show_progress=False)
+        self._scores.index(words, show_progress=False)
 
     def search(self, query: str, most: int) -> list[Passage]:
         """The passages that share words with the query, best first; the file's order breaks ties."""
