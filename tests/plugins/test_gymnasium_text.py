@@ -281,6 +281,16 @@ def test_what_is_no_world_of_texts_is_refused_by_name(options, message):
         doors(**options)
 
 
+def test_a_module_that_raises_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_doors.py").write_text("import os\nos.environ['DOORS_NOT_SET']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(
+        ConfigError, match=r"environment\.module: broken_doors cannot be imported: KeyError: 'DOORS_NOT"
+    ):
+        doors(module="broken_doors")
+
+
 @pytest.mark.parametrize(("template", "message"), [("Go!", "must contain"), ("{seen}", "the only field is")])
 def test_templates_must_show_the_observation(template, message):
     with pytest.raises(ValueError, match=message):

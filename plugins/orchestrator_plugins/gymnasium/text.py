@@ -37,9 +37,10 @@ class GymnasiumText:
         if config.module is not None:
             try:
                 importlib.import_module(config.module)
-            except ImportError as error:
+            except Exception as error:  # whatever a module of the user's does wrong, it is the module that is named
+                reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
                 raise ConfigError(
-                    [Problem("environment.module", f"{config.module} cannot be imported: {error}")]
+                    [Problem("environment.module", f"{config.module} cannot be imported: {reason}")]
                 ) from error
         simulator = self._make()
         problems = _space_problems(simulator, config)
