@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("textworld")
 from orchestrator_plugins.textworld.config import RANGES, Evaluation, TextWorldConfig, Training, seeds_of
 from orchestrator_plugins.textworld.environment import TextWorld
-from orchestrator_plugins.textworld.games import BARREN
+from orchestrator_plugins.textworld.games import BARREN, Games
 from orchestrator_plugins.textworld.pool import WORKER, Ask, GameError, Pool
 from orchestrator_plugins.textworld.text import Situation, command_of
 from orchestrator_plugins.textworld.words import words_of
@@ -345,6 +345,37 @@ def test_options_of_the_other_kind_are_refused():
         TextWorldConfig(train_tasks=20_000)
 
 
+FAILING_MAKER = """
+import json, os, sys
+from pathlib import Path
+for line in sys.stdin:
+    request = json.loads(line)
+    folder = Path(request["folder"])
+    tries = folder / f"tries-{request['seed']}"
+    tries.write_text(tries.read_text() + "." if tries.exists() else ".")
+    if len(tries.read_text()) <= int(sys.argv[1]):
+        os.kill(os.getpid(), 9)
+    (folder / str(request["seed"])).mkdir()
+    (folder / str(request["seed"]) / "about.json").write_text(json.dumps(
+        {"objective": "", "walkthrough": ["look"], "max_score": 1, "opening": "", "inventory": ""}))
+    print(json.dumps({"made": True}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_process_that_is_killed_while_it_makes_a_game_makes_it_once_more(tmp_path, caplog, kills):
+    pool = Pool(2, (sys.executable, "-c", FAILING_MAKER, str(kills)))
+    games = Games({"kind": "custom"}, tmp_path, pool, make_seconds=20.0)
+
+    if kills == 1:
+        assert [game.seed for game in games.take([7, 8, 9])] == [7, 8, 9]
+        assert "seed 8: its process was killed by SIGKILL; it is tried once more" in caplog.text
+    else:
+        with pytest.raises(GameError, match="generating the game of seed 7: its process was killed by SIGKILL"):
+            list(games.take([7]))
+    pool.close()
+
+
 def test_two_processes_share_the_games_they_make(tmp_path):
     ask = (
         "import itertools, sys; from pathlib import Path; from orchestrator.api import Split\n"
@@ -536,6 +567,23 @@ def test_ranges_are_those_the_readme_names():
     for kind in (*Training, *Evaluation):
         first, last = RANGES[kind]
         assert f"| {kind} | {first} to {last} |" in readme
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{bad", r"--options: Expecting property name .*; expected JSON such as"),
+        ("[1]", r"--options: got \[1\]; expected JSON such as"),
+        ('{"theme": "nope"}', r"environment\.theme: Input should be 'house' or 'basic'"),
+    ],
+)
+def test_options_for_the_words_of_games_are_refused_by_name(options, message):
+    from orchestrator_plugins import textworld as plugin
+
+    [command] = plugin.provide_commands()
+
+    with pytest.raises(ConfigError, match=message):
+        command.run(options=options)
 
 
 def test_words_come_before_the_phrases_that_shorten_most():

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from orchestrator.api import Command, Component, Speaks, hookimpl
+from orchestrator.api import Command, Component, ConfigError, Problem, Speaks, hookimpl, load_registry
 
 from .config import TextWorldConfig
+
+EXAMPLE = '{"theme": "basic", "prompt": "plain"}'
 
 if find_spec("textworld") is None:  # the library, not this package; not an import of it: listing plugins stays quick
     raise ImportError("the package textworld is not installed; pip install 'rl-orchestrator[textworld]'")
@@ -45,8 +47,13 @@ def _words(options: str = "{}", games: int = 32, most: int = 128) -> None:
     """
     import json
 
-    from .environment import TextWorld
     from .words import texts_of, words_of
 
-    environment = TextWorld(TextWorldConfig.model_validate(json.loads(options)))
+    try:
+        given = json.loads(options)
+    except ValueError as error:
+        raise ConfigError([Problem("--options", f"{error}; expected JSON such as {EXAMPLE}")]) from None
+    if not isinstance(given, dict):
+        raise ConfigError([Problem("--options", f"got {options}; expected JSON such as {EXAMPLE}")])
+    environment = load_registry(["textworld"]).build("environment", "textworld", given)
     print(json.dumps(words_of(texts_of(environment, games), most)))

@@ -52,7 +52,7 @@ class Games:
     def take(self, seeds: Iterable[int]) -> Iterator[Game]:
         """The games of some seeds in order, without the seeds that give none; missing ones are made some ahead.
 
-        :raises GameError: a game cannot be made, or too many seeds in a row give none
+        :raises GameError: a game cannot be made, tried twice, or too many seeds in a row give none
         """
         barren, left = 0, iter(seeds)
         while window := list(islice(left, AHEAD * self._pool.size)):
@@ -69,20 +69,25 @@ class Games:
                     yield game
 
     def _make(self, seeds: list[int]) -> None:
-        """Generate what is missing; what other trials are making is waited for."""
+        """Generate what is missing; what other trials are making is waited for, what fails is tried once more."""
         if seeds:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "generator.json").write_text(json.dumps(self._generator))
+        failed_once: set[int] = set()
         while seeds:
             batch, seeds = seeds[: self._pool.size], seeds[self._pool.size :]
-            busy = []
+            busy, failed = [], []
             for seed, answer in zip(batch, self._pool.run([self._ask(seed) for seed in batch]), strict=True):
                 if isinstance(answer, GameError):
-                    raise answer
-                if answer.get("busy"):
+                    if seed in failed_once:
+                        raise answer
+                    logger.warning("%s; it is tried once more", answer)
+                    failed.append(seed)
+                elif answer.get("busy"):
                     busy.append(seed)
-            seeds += busy
-            self._made += len(batch) - len(busy)
+            failed_once |= set(failed)
+            seeds += busy + failed
+            self._made += len(batch) - len(busy) - len(failed)
             if time.monotonic() - self._said > PROGRESS_SECONDS:
                 self._said = time.monotonic()
                 logger.info("%s games made so far, the last of seed %s (%s)", self._made, batch[-1], self.folder)
