@@ -17,7 +17,7 @@ def _train(size: int, store: Path, *asked: str) -> dict:
         )
         for rank in range(size)
     ]
-    outputs = [process.communicate(timeout=120)[0] for process in started]
+    outputs = [process.communicate(timeout=300)[0] for process in started]
     assert [process.returncode for process in started] == [0] * size
     return json.loads(outputs[0].splitlines()[-1])
 
