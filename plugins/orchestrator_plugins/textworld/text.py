@@ -27,6 +27,7 @@ OUTSIDE = re.compile(
 )
 REFUSED = "This is no command of the game."
 
+_CLAUSE_ENDS = re.compile(r'[,"]')  # "quit, please" and "me, quit" end the play too
 # The interpreter knows ASCII. A control character hangs or ends it, and so does what a backslash makes of the next one.
 _UNREADABLE = re.compile(r"[^\x20-\x7e\s]|\\")
 _ROOM = re.compile(r"-= (.+?) =-")  # above a room's description, and in the status line behind the prompt
@@ -91,7 +92,8 @@ def command_of(text: str) -> str | None:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     sentence = re.split(r"[.;]|\bthen\b", lines[0].strip(" >"), maxsplit=1)[0] if lines else ""
     command = " ".join(_UNREADABLE.sub("", sentence).split())[:MOST_CHARACTERS].strip()
-    return None if OUTSIDE.fullmatch(command.partition(" ")[0]) else command
+    first_words = (clause.strip().partition(" ")[0] for clause in _CLAUSE_ENDS.split(command))
+    return None if any(OUTSIDE.fullmatch(word) for word in first_words) else command
 
 
 def _labelled(situation: Situation) -> str:
