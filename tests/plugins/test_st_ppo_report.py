@@ -1,6 +1,7 @@
 """The stress test's measures and verdicts on made-up runs, and the report's section."""
 
 import json
+import math
 from html.parser import HTMLParser
 
 import numpy as np
@@ -37,6 +38,7 @@ def run(success=STEADY, seed=0, tokens=0.2, turns=0.2, norm=1.0):
         ([0.5] + [0.1] * 9 + [0.4] + [0.1] * 9, None),  # came back once
         ([0.5] + [0.1] * 9 + [0.4] + [0.1] * 10, 11),
         ([0.1] * 15, None),  # never had anything to lose
+        ([0.5, math.nan] + [0.1] * 10, 2),  # an iteration without a measure hides nothing
     ],
 )
 def test_a_collapse_is_deep_and_lasts(success, found):

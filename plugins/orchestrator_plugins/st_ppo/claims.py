@@ -116,9 +116,9 @@ def collapsed_share(runs: Sequence[Run], *, with_down: bool = False) -> float:
 
 
 def _low(success: Sequence[float], drop: float) -> np.ndarray:
-    """Where success is ``drop`` below its maximum so far."""
+    """Where success is ``drop`` below its maximum so far; not where it is unknown."""
     values = np.asarray(success, dtype=float)
-    return values <= np.maximum.accumulate(values) - drop + 1e-12
+    return values <= np.fmax.accumulate(values) - drop + 1e-12
 
 
 def _clip_fractions(arms: Arms) -> Claim:
