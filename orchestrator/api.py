@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.shapes import expect_shape, group_index
     from orchestrator.plan import Plan
+    from orchestrator.training.ledger import read_rows
     from orchestrator.training.reduction import reduce_terms
     from orchestrator.training.regulariser import Regulariser
 
@@ -121,6 +122,7 @@ _LAZY = {
     "masked_mean": "orchestrator.maths.masked",
     "masked_std": "orchestrator.maths.masked",
     "masked_sum": "orchestrator.maths.masked",
+    "read_rows": "orchestrator.training.ledger",
     "reduce_terms": "orchestrator.training.reduction",
     "sequence_sum": "orchestrator.maths.masked",
     "whiten": "orchestrator.maths.advantages",
@@ -222,6 +224,7 @@ __all__ = [
     "masked_mean",
     "masked_std",
     "masked_sum",
+    "read_rows",
     "reduce_terms",
     "sequence_sum",
     "whiten",

@@ -653,7 +653,9 @@ def test_the_report_draws_the_city_and_lists_the_fleets(tmp_path):
         {"step": step, "kind": "evaluation", "metrics": {"eval/episode/fleet_reward": value}}
         for step, value in ((0, 1.5), (10, 321.25))
     ]
-    (tmp_path / "trials" / "ospo-s0" / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "trials" / "ospo-s0" / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"st'
+    )
 
     section = render(tmp_path)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.api import ConfigError
+from orchestrator.api import ConfigError, read_rows
 
 from .config import DispatchConfig
 from .environment import Dispatch
@@ -68,8 +68,7 @@ def _last_evaluations(directory: Path) -> Iterator[tuple[str, Mapping[str, float
     """The newest evaluation of each trial that measured a fleet."""
     for file in sorted(directory.glob("trials/*/metrics.jsonl")):
         found: Mapping[str, float] | None = None
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_rows(file):
             if row["kind"] == "evaluation" and f"eval/episode/{RESULTS[0]}" in row["metrics"]:
                 found = row["metrics"]
         if found is not None:

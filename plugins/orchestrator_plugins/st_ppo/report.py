@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.api import read_rows
+
 from .claims import Claim, Run, judge
 from .config import StPpoConfig
 
@@ -51,9 +53,7 @@ def read_runs(directory: Path, trials: Iterable[Mapping[str, Any]]) -> tuple[dic
         file = directory / "trials" / trial["id"] / "metrics.jsonl"
         if (config.get("objective") or {}).get("use") != "st_ppo" or not file.is_file():
             continue
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last break, a kill has torn
-        rows = [json.loads(line) for line in lines]
-        steps = {row["step"]: row["metrics"] for row in rows if row["kind"] == "step"}
+        steps = {row["step"]: row["metrics"] for row in read_rows(file) if row["kind"] == "step"}
         if steps:
             settings[trial["arm"]] = config
             runs.setdefault(trial["arm"], []).append(_run(trial["seed"], [steps[step] for step in sorted(steps)]))
