@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from orchestrator.arms import Arm
 from orchestrator.component import Component
-from orchestrator.errors import Problem, did_you_mean
+from orchestrator.errors import ConfigError, Problem, did_you_mean
 from orchestrator.experiment import Settings, Variation
 from orchestrator.registry import Registry, option_problems
 from orchestrator.types import Couples, Split, Task
@@ -66,12 +66,20 @@ class Builder:
         if key not in self._made:
             try:
                 self._made[key] = self._registry.build(role, spec["use"], options), []
+            except ConfigError as error:
+                self._made[key] = None, list(error.problems)
             except Exception as error:
                 notes = "; ".join(getattr(error, "__notes__", ()))
                 words = f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
                 self._made[key] = None, [Problem("", f"cannot be built: {words}")]
         built, problems = self._made[key]
-        return built, [Problem(path, problem.message) for problem in problems]
+        return built, [Problem(_placed(problem.path, role, path), problem.message) for problem in problems]
+
+
+def _placed(own: str, role: str, path: str) -> str:
+    """Where in the experiment the trouble is that a component calls ``environment.id``, say, wherever it stands itself."""
+    head, _, option = own.partition(".")
+    return f"{path}.{option}" if head == role and option else path
 
 
 def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[Problem]]:

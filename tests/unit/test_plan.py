@@ -41,6 +41,10 @@ class _World:
     def __init__(self, config):
         if config.explode:
             raise ValueError("no such city")
+        if config.count < 0:
+            raise ConfigError(
+                [Problem("environment.count", "fewer than no houses"), Problem("environment", "nobody lives there")]
+            )
         self.count = config.count
 
     def tasks(self, split):
@@ -489,6 +493,12 @@ def test_constructor_errors_name_the_plugin(registry):
     found = problems(registry, GOOD, "environment.explode=true")
 
     assert "raised by plugin 'town' (unpackaged 0) in environment 'town'" in found["environment"]
+
+
+def test_problems_that_a_constructor_finds_lie_at_the_options_it_names(registry):
+    found = problems(registry, GOOD, "environment.count=-1")
+
+    assert found == {"environment.count": "fewer than no houses", "environment": "nobody lives there"}
 
 
 def test_plugins_look_the_plan_over_together_with_everything_else(registry):
