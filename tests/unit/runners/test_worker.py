@@ -1,6 +1,9 @@
 """What a worker leaves behind depends on who ended the trial: the sweep, or somebody who wants to resume it."""
 
+import ctypes
 import json
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +13,7 @@ from orchestrator.errors import TrialStopped
 from orchestrator.plan import TrialSpec
 from orchestrator.runners import results
 from orchestrator.runners import trial as trials
-from orchestrator.runners.worker import _Play
+from orchestrator.runners.worker import _Play, _return_memory
 from orchestrator.types import TrialResult
 
 
@@ -50,3 +53,31 @@ def test_a_trial_that_is_interrupted_is_not_stopped(tmp_path, monkeypatch):
 
     assert ended == ["_Interrupted"]
     assert results.read_result(results.trial_directory(tmp_path, "a")) is None
+
+
+def test_a_worker_gives_back_what_a_trial_freed():
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library keeps no heap per thread")
+    kept = []
+
+    def trial():
+        blocks = [bytearray(4096) for _ in range(50_000)]  # 200 MB in the thread's own heap
+        kept.append(bytearray(4096))  # above them, so that nothing is given back by itself
+        del blocks
+
+    before = _resident()
+    thread = threading.Thread(target=trial)
+    thread.start()
+    thread.join()
+    freed = _resident()
+
+    _return_memory()
+
+    assert freed - before > 150
+    assert _resident() - before < 50
+
+
+def _resident():
+    """Mebibytes of memory that this process has."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
