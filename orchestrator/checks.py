@@ -17,7 +17,7 @@ from orchestrator.arms import Arm
 from orchestrator.component import Component
 from orchestrator.errors import ConfigError, Problem, did_you_mean
 from orchestrator.experiment import Settings, Variation
-from orchestrator.registry import Registry, option_problems
+from orchestrator.registry import Registry, leaves, option_problems
 from orchestrator.types import Couples, Split, Task
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
@@ -202,16 +202,11 @@ def _options(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if key != "use" and (role, key) != ("reward", "weight")}
 
 
-def _not_finite(value: Any, path: str) -> Iterator[Problem]:
+def _not_finite(options: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Numbers among a component's options that no plan can hold: JSON has only finite ones."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _not_finite(item, f"{path}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _not_finite(item, f"{path}.{index}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Problem(path, f"Input should be a finite number; got {value}")
+    for place, value in leaves(options, path):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Problem(place, f"Input should be a finite number; got {value}")
 
 
 # --- one arm ----------------------------------------------------------------------------------------------

@@ -322,19 +322,25 @@ def part_problems(role: Role, built: Any) -> list[str]:
     return problems
 
 
-def _uses(value: Any, path: str = "") -> Iterator[tuple[str, Use]]:
-    """Nested components in an options model with their paths, however deep in models, lists and mappings."""
-    if isinstance(value, Use):
-        yield path, value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _uses(getattr(value, name), f"{path}.{name}" if path else name)
+def _uses(options: BaseModel) -> Iterator[tuple[str, Use]]:
+    """Nested components in an options model with their paths, however deep."""
+    return ((path, value) for path, value in leaves(options) if isinstance(value, Use))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What options models, mappings and lists hold in the end, with its path; a nested component counts as one value."""
+    inner: Iterable[tuple[Any, Any]]
+    if isinstance(value, BaseModel) and not isinstance(value, Use):
+        inner = ((name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _uses(item, f"{path}.{key}")
+        inner = value.items()
     elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _uses(item, f"{path}.{index}")
+        inner = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, item in inner:
+        yield from leaves(item, f"{path}.{key}" if path else str(key))
 
 
 def _role(role: str) -> Role:
