@@ -129,9 +129,8 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
         crowded, ends = len({curve.arm for curve in curves}) >= CROWD, {}
         idle, widest = costless(curves), max(curve.reach for curve in curves)
         for arm, found in by_arm(curves).items():
-            reach = (
-                widest if arm in idle else min(curve.reach for curve in found)
-            )  # a level line for who spends nothing
+            # a level line for who spends nothing
+            reach = widest if arm in idle else min(curve.reach for curve in found)
             ends[arm] = _band(axes, found, colours[arm], verdict.confidence, reach=reach, crowded=crowded)
         if mark:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)

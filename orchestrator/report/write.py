@@ -36,9 +36,10 @@ def write_report(
     directories = [Path(directory) for directory in directories]
     report = gather(directories, registry, metric)
     if out is None:
-        out = directories[0] / ("report-merged" if len(directories) > 1 else "")
-        out = out / f"report-{metric.replace('/', '-')}" if metric else out
-    report = dataclasses.replace(report, out=Path(out))
+        merged = ["report-merged"] if len(directories) > 1 else []
+        out = directories[0].joinpath(*merged, *([f"report-{metric.replace('/', '-')}"] if metric else []))
+    out = Path(out)
+    report = dataclasses.replace(report, out=out)
     drawings = figures.draw(report.study, report.verdict)
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for drawing in drawings:
