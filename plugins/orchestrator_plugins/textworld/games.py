@@ -73,25 +73,25 @@ class Games:
         if seeds:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "generator.json").write_text(json.dumps(self._generator))
-        failed_once: set[int] = set()
+        failed: set[int] = set()
         while seeds:
             batch, seeds = seeds[: self._pool.size], seeds[self._pool.size :]
-            busy, failed = [], []
+            later = []
             for seed, answer in zip(batch, self._pool.run([self._ask(seed) for seed in batch]), strict=True):
                 if isinstance(answer, GameError):
-                    if seed in failed_once:
+                    if seed in failed:
                         raise answer
                     logger.warning("%s; it is tried once more", answer)
-                    failed.append(seed)
+                    failed.add(seed)
+                    later.append(seed)
                 elif answer.get("busy"):
-                    busy.append(seed)
-            failed_once |= set(failed)
-            seeds += busy + failed
-            self._made += len(batch) - len(busy) - len(failed)
+                    later.append(seed)
+            seeds += later
+            self._made += len(batch) - len(later)
             if time.monotonic() - self._said > PROGRESS_SECONDS:
                 self._said = time.monotonic()
                 logger.info("%s games made so far, the last of seed %s (%s)", self._made, batch[-1], self.folder)
-            if len(busy) == len(batch):
+            if len(later) == len(batch):
                 time.sleep(RETRY_SECONDS)
 
     def _ask(self, seed: int) -> Ask:
