@@ -3,7 +3,7 @@
 Simulates learning curves as held-out evaluations show them: a rise from a shared warm start to a plateau that differs
 by seed, training that wanders, seeds that now and then collapse, evaluation by a finite number of tasks and samples
 (the tasks shared by all arms), arms that spend different amounts per step. Every comparison goes through
-``orchestrator.report.verdict.judge``, the code behind every report.
+``orchestrator.verdict.judge.judge``, the code behind every report.
 
     python benchmarks/calibration.py            # the tables of docs/benchmarks/calibration.md, as Markdown
     python benchmarks/calibration.py --json     # for machines
@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.special import bdtrc
 
-from orchestrator.report.curves import Curve
-from orchestrator.report.verdict import Outcome, judge
+from orchestrator.runs.curves import Curve
+from orchestrator.verdict.judge import Outcome, judge
 
 STEPS = np.arange(0, 101, 10)  # evaluations
 RESAMPLES = 2_000  # of the bootstrap: enough for one comparison in hundreds

@@ -22,8 +22,8 @@ import torch
 from orchestrator_plugins.causal_lm.generation import Request
 
 from orchestrator.api import Action, Column, Sampling, Split, Trial, load_registry
-from orchestrator.config import parse_experiment
-from orchestrator.plan import make, settings
+from orchestrator.experiment.files import parse_experiment
+from orchestrator.experiment.planner import make, settings
 from orchestrator.runners.trial import build
 from orchestrator.training.loop import Training
 

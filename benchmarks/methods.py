@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 
-from orchestrator import plan as plans
 from orchestrator.api import Component, Recipe, Score, Trial, hookimpl
-from orchestrator.config import parse_experiment
-from orchestrator.overlay import merge
-from orchestrator.plugin_manager import PluginManager
-from orchestrator.registry import Registry
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
+from orchestrator.experiment.overlay import merge
+from orchestrator.plugging.manager import PluginManager
+from orchestrator.plugging.registry import Registry
 from orchestrator.runners.trial import build
 from orchestrator.training.loop import Training
 

@@ -70,8 +70,8 @@ def install(folder: Path) -> None:
 def ours(trials: int, folder: Path, *, steps: int = 0) -> float:
     """Seconds our runner takes for so many idle trials."""
     from orchestrator.api import load_registry
-    from orchestrator.experiment import Settings
-    from orchestrator.plan import Plan, TrialSpec
+    from orchestrator.contract.plan import Plan, TrialSpec
+    from orchestrator.contract.settings import Settings
     from orchestrator.runners import tune
 
     settings = Settings.model_validate(

@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 
-from orchestrator import plan as plans
 from orchestrator.api import Registry, Split, Trial, load_registry
-from orchestrator.config import load_experiment, parse_experiment
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import load_experiment, parse_experiment
 from orchestrator.runners.trial import build
 from orchestrator.training.loop import Training
 

@@ -31,9 +31,9 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from orchestrator import plan
 from orchestrator.api import load_registry
-from orchestrator.config import load_experiment
+from orchestrator.experiment import planner as plan
+from orchestrator.experiment.files import load_experiment
 from orchestrator.runners.trial import run_spec
 
 ENVIRONMENTS, EPOCHS, MINIBATCHES = 8, 10, 4

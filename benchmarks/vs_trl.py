@@ -34,7 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from orchestrator.api import Feedback, Sampling, Speaks, Task, load_registry
-from orchestrator.experiment import Settings
+from orchestrator.contract.settings import Settings
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector
 from orchestrator.training.trainer import Trainer

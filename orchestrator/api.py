@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.batch import (
+from orchestrator.contract.batch import (
     Batch,
     Column,
     Credit,
@@ -20,7 +20,7 @@ from orchestrator.batch import (
     Terms,
     Weights,
 )
-from orchestrator.component import (
+from orchestrator.contract.component import (
     Command,
     Component,
     NoOptions,
@@ -35,10 +35,9 @@ from orchestrator.component import (
     UseReward,
     UseSampler,
 )
-from orchestrator.errors import ConfigError, ContextError, OrchestratorError, Problem, TrialError
-from orchestrator.markers import hookimpl
-from orchestrator.registry import Components, Registry, load_registry
-from orchestrator.roles import (
+from orchestrator.contract.markers import hookimpl
+from orchestrator.contract.plan import Components
+from orchestrator.contract.roles import (
     AdvantageEstimator,
     BetweenRounds,
     Collect,
@@ -56,7 +55,7 @@ from orchestrator.roles import (
     Stateful,
     StepsTogether,
 )
-from orchestrator.types import (
+from orchestrator.contract.types import (
     Action,
     Context,
     Couples,
@@ -79,8 +78,11 @@ from orchestrator.types import (
     TrialResult,
     Turn,
 )
+from orchestrator.errors import ConfigError, ContextError, OrchestratorError, Problem, TrialError
+from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
+    from orchestrator.contract.plan import Plan
     from orchestrator.maths.advantages import (
         discounted_returns,
         generalised_advantages,
@@ -98,13 +100,12 @@ if TYPE_CHECKING:
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.shapes import expect_shape, group_index
-    from orchestrator.plan import Plan
-    from orchestrator.training.ledger import read_rows
+    from orchestrator.runs.ledger import read_rows
     from orchestrator.training.reduction import reduce_terms
     from orchestrator.training.regulariser import Regulariser
 
 _LAZY = {
-    "Plan": "orchestrator.plan",
+    "Plan": "orchestrator.contract.plan",
     "Regulariser": "orchestrator.training.regulariser",
     "clipped_surrogate": "orchestrator.maths.losses",
     "clipped_value_loss": "orchestrator.maths.losses",
@@ -122,7 +123,7 @@ _LAZY = {
     "masked_mean": "orchestrator.maths.masked",
     "masked_std": "orchestrator.maths.masked",
     "masked_sum": "orchestrator.maths.masked",
-    "read_rows": "orchestrator.training.ledger",
+    "read_rows": "orchestrator.runs.ledger",
     "reduce_terms": "orchestrator.training.reduction",
     "sequence_sum": "orchestrator.maths.masked",
     "whiten": "orchestrator.maths.advantages",

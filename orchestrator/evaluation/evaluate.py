@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from orchestrator.contract.roles import Evaluates
+from orchestrator.contract.settings import Evaluation
+from orchestrator.contract.types import Rollout, RolloutGroup, RolloutRequest, Sampling, Score, Task
 from orchestrator.errors import RolloutError, blame
 from orchestrator.evaluation.diversity import distinct_correct
 from orchestrator.evaluation.passk import majority_at_k, pass_at_k
-from orchestrator.experiment import Evaluation
-from orchestrator.roles import Evaluates
 from orchestrator.rollout.collector import Collector
-from orchestrator.types import Rollout, RolloutGroup, RolloutRequest, Sampling, Score, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

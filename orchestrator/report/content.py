@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.errors import ConfigError, Problem, blame, did_you_mean
-from orchestrator.report import machine, runs, verdict
-from orchestrator.report.runs import COST, FINISHED, Study, TrialData
-from orchestrator.report.text import count_text
-from orchestrator.report.verdict import Verdict
+from orchestrator.runs import machine
+from orchestrator.runs import read as runs
+from orchestrator.runs.read import COST, FINISHED, Study, TrialData
+from orchestrator.verdict import judge as verdict
+from orchestrator.verdict.judge import Verdict
+from orchestrator.verdict.wording import count_text
 
 if TYPE_CHECKING:
-    from orchestrator.registry import Registry
+    from orchestrator.plugging.registry import Registry
 
 GAP_LIMIT = 1e-4  # act and train disagree above this, in nats, for float32 weights
 _COUNTERS = (

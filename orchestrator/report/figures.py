@@ -17,16 +17,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from orchestrator import search
+from orchestrator.experiment import search
 from orchestrator.maths.statistics import bootstrap_interval, interquartile_mean
-from orchestrator.report.curves import Curve, by_arm, costless
-from orchestrator.report.runs import COST, Study
-from orchestrator.report.text import count_text, metric_label
+from orchestrator.runs.curves import Curve, by_arm, costless
+from orchestrator.runs.read import COST, Study
+from orchestrator.verdict.wording import count_text, metric_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from orchestrator.report.verdict import Verdict
+    from orchestrator.verdict.judge import Verdict
 
 # Okabe and Ito's colours, the yellow left out: it vanishes on white. Dark pages get lighter ones from the style sheet.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a", "#6f42c1", "#c2405f")

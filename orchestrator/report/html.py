@@ -10,7 +10,7 @@ from orchestrator.report import tables
 from orchestrator.report.content import Report
 from orchestrator.report.figures import PALETTE, Drawing
 from orchestrator.report.tables import Table
-from orchestrator.report.verdict import Outcome
+from orchestrator.verdict.judge import Outcome
 
 _CLASSES = {Outcome.BETTER.value: "better", Outcome.WORSE.value: "worse", Outcome.UNDECIDED.value: "open"}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.report.content import Report
-from orchestrator.report.text import DASH, count_text, interval_text, number, p_text, seconds_text, signed
-from orchestrator.report.verdict import FEW_SEEDS, Comparison, Outcome, Verdict
+from orchestrator.verdict.judge import FEW_SEEDS, Comparison, Outcome, Verdict
+from orchestrator.verdict.wording import DASH, count_text, interval_text, number, p_text, seconds_text, signed
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
 

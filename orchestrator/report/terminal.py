@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from orchestrator.report import tables
-from orchestrator.report.verdict import Outcome
+from orchestrator.verdict.judge import Outcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,7 +14,7 @@ from orchestrator.report import figures, html, markdown
 from orchestrator.report.content import Report, gather
 
 if TYPE_CHECKING:
-    from orchestrator.registry import Registry
+    from orchestrator.plugging.registry import Registry
 
 
 def write_report(

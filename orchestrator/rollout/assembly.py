@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from orchestrator.batch import Batch, Packed
-from orchestrator.types import Rollout, RolloutGroup, Score, Speaks
+from orchestrator.contract.batch import Batch, Packed
+from orchestrator.contract.types import Rollout, RolloutGroup, Score, Speaks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from orchestrator.roles import Policy
+    from orchestrator.contract.roles import Policy
 
 
 def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:

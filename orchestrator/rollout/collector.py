@@ -13,11 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.errors import ContextError, blame
-from orchestrator.roles import StepsTogether
-from orchestrator.rollout.scoring import score_group
-from orchestrator.seeding import derive_seed
-from orchestrator.types import (
+from orchestrator.contract.roles import StepsTogether
+from orchestrator.contract.types import (
     Action,
     Context,
     Observation,
@@ -29,6 +26,9 @@ from orchestrator.types import (
     Task,
     Turn,
 )
+from orchestrator.errors import ContextError, blame
+from orchestrator.maths.seeding import derive_seed
+from orchestrator.rollout.scoring import score_group
 
 
 @dataclass(slots=True)

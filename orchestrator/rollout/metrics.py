@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from orchestrator.contract.types import RolloutGroup
 from orchestrator.rollout.collector import Collector
-from orchestrator.types import RolloutGroup
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup], collector: Collector) -> dict[str, float]:

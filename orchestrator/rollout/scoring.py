@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.types import Rollout, RolloutGroup, Score
+from orchestrator.contract.types import Rollout, RolloutGroup, Score
 
 if TYPE_CHECKING:
-    from orchestrator.roles import Reward
+    from orchestrator.contract.roles import Reward
 
 
 def score_group(rewards: Sequence[tuple[str, float, Reward]], group: RolloutGroup) -> tuple[Score, ...]:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.runners.progress import Silent
-from orchestrator.runners.results import FINISHED, read_result, trial_directory
 from orchestrator.runners.trial import run_spec
 from orchestrator.runners.watch import watching
+from orchestrator.runs.results import FINISHED, read_result, trial_directory
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Plan
-    from orchestrator.registry import Registry
+    from orchestrator.contract.plan import Plan
+    from orchestrator.contract.types import TrialResult
+    from orchestrator.plugging.registry import Registry
     from orchestrator.runners.progress import Progress
-    from orchestrator.types import TrialResult
 
 
 def run(plan: Plan, directory: Path, registry: Registry, progress: Progress | None = None) -> list[TrialResult]:

@@ -10,7 +10,7 @@ import math
 from statistics import fmean, median
 from typing import NamedTuple, Protocol
 
-from orchestrator.experiment import AshaScheduler, MedianScheduler
+from orchestrator.contract.settings import AshaScheduler, MedianScheduler
 
 
 class Verdict(NamedTuple):

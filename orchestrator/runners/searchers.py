@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from orchestrator.search import Kind, Space
-from orchestrator.seeding import derive_seed
+from orchestrator.experiment.search import Kind, Space
+from orchestrator.maths.seeding import derive_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

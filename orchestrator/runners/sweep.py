@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.experiment import ReportSettings, Tune
-from orchestrator.plan import Phase, Plan, TrialSpec
-from orchestrator.runners import journal as journals
+from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.settings import ReportSettings, Tune
+from orchestrator.contract.types import TrialResult
 from orchestrator.runners import schedulers, searchers
-from orchestrator.runners.journal import Journal, Report, TrialHistory
 from orchestrator.runners.progress import Progress, Silent
-from orchestrator.runners.results import FINISHED, gather, read_result, trial_directory, write_result
-from orchestrator.types import TrialResult
+from orchestrator.runs import journal as journals
+from orchestrator.runs.journal import Journal, Report, TrialHistory
+from orchestrator.runs.results import FINISHED, gather, read_result, trial_directory, write_result
 
 logger = logging.getLogger(__name__)
 
@@ -247,8 +247,8 @@ class Sweep:
         """Ask Optuna for one more configuration; the other searchers' trials are in the plan."""
         if not self._searches or self._tune.searcher != "optuna" or self._confirmed:
             return
-        from orchestrator import plan as plans
-        from orchestrator.search import space
+        from orchestrator.experiment import planner as plans
+        from orchestrator.experiment.search import space
 
         tried = {arm: self._tried(arm) for arm in plans.arms(self.plan)}
         arm = min(tried, key=lambda name: len(tried[name]))  # arms take turns
@@ -274,7 +274,7 @@ class Sweep:
         """Once every tuning trial has ended, add the trials that enter the verdict."""
         if self._confirmed or self._waiting or self._live:
             return
-        from orchestrator import plan as plans
+        from orchestrator.experiment import planner as plans
 
         chosen = {}
         for arm in plans.arms(self.plan):

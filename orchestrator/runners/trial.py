@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from orchestrator import __version__, plan
+from orchestrator import __version__
+from orchestrator.contract.plan import Components, TrialSpec
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import Trial, TrialResult
 from orchestrator.errors import CheckpointError, PluginContractError, TrialError, TrialStopped
-from orchestrator.experiment import Settings
-from orchestrator.plan import TrialSpec
-from orchestrator.registry import Components, Registry, load_registry
-from orchestrator.runners.results import gather, read_result, trial_directory, write_result
-from orchestrator.seeding import derive_seed
+from orchestrator.experiment import planner as plan
+from orchestrator.maths.seeding import derive_seed
+from orchestrator.plugging.registry import Registry, load_registry
+from orchestrator.runs.ledger import METRICS, Ledger, finite
+from orchestrator.runs.results import gather, read_result, trial_directory, write_result
 from orchestrator.training import procedure
 from orchestrator.training.events import Events
-from orchestrator.training.ledger import METRICS, Ledger, finite
-from orchestrator.types import Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def _play(
         record=record,
         report=record_and_report,
     )
-    events = Events(registry.manager, trial)
+    events = Events(registry, trial)
     events.emit("on_trial_start")
     try:
         components = build(settings, registry, spec.seed)
@@ -153,7 +154,7 @@ def _load_start(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from orchestrator.training.checkpoint import MODEL, checkpoints, load_module
+    from orchestrator.runs.checkpoint import MODEL, checkpoints, load_module
 
     if settings.start is None or checkpoints(directory / "checkpoints"):
         return

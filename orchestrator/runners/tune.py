@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.plan import Plan, TrialSpec
+from orchestrator.contract.settings import Failures, Resources
+from orchestrator.contract.types import TrialResult
 from orchestrator.errors import ConfigError, Problem
-from orchestrator.experiment import Failures, Resources
-from orchestrator.plan import Plan, TrialSpec
 from orchestrator.runners.progress import Progress
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runners.watch import SECONDS, look
-from orchestrator.types import TrialResult
 
 for _name, _value in {  # read by Ray when it is imported or started; a user's own setting wins
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -86,7 +86,7 @@ def resume(directory: Path, *, progress: Progress | None = None) -> list[TrialRe
 
     :raises ConfigError: there is no plan in the directory
     """
-    from orchestrator.plan import load_plan
+    from orchestrator.runs.store import load_plan
 
     return run(load_plan(Path(directory)), directory, progress=progress)
 

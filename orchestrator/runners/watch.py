@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.runners.progress import Progress
-from orchestrator.runners.results import last_row, read_result, trial_directory
+from orchestrator.runs.results import last_row, read_result, trial_directory
 
 SECONDS = 1.0  # between looks
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Trainable
 
+from orchestrator.contract.plan import Phase, TrialSpec
 from orchestrator.errors import TrialError, TrialStopped
-from orchestrator.plan import Phase, TrialSpec
-from orchestrator.runners.results import read_result, trial_directory
+from orchestrator.runs.results import read_result, trial_directory
 
 if TYPE_CHECKING:
-    from orchestrator.registry import Registry
+    from orchestrator.plugging.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _return_memory() -> None:
 @functools.cache
 def _registry() -> Registry:
     """The plugins of this process, found once: what was imported stays, whatever happens to the files."""
-    from orchestrator.registry import load_registry
+    from orchestrator.plugging.registry import load_registry
 
     return load_registry()
 

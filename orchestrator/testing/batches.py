@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.batch import Batch, Column, Need, Weights
+from orchestrator.contract.batch import Batch, Column, Need, Weights
 from orchestrator.rollout.assembly import last_tokens
 from orchestrator.testing.scripted import statistics
 from orchestrator.training.reduction import Denominators, counting_needed, keyed, weigh

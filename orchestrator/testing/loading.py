@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.plugin_manager import PluginManager
-from orchestrator.registry import Registry
+from orchestrator.plugging.manager import PluginManager
+from orchestrator.plugging.registry import Registry
 
 
 def load_only(*plugins: Any) -> Registry:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orchestrator.batch import Column, Packed
-from orchestrator.types import Action, Context, Features, Finish, Observation, Rollout, Sampling, Speaks
+from orchestrator.contract.batch import Column, Packed
+from orchestrator.contract.types import Action, Context, Features, Finish, Observation, Rollout, Sampling, Speaks
 
 END = 256
 """Token that ends an action; the others are bytes."""

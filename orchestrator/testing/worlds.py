@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from orchestrator.types import Action, Features, Feedback, Observation, Speaks, Split, Task
+from orchestrator.contract.types import Action, Features, Feedback, Observation, Speaks, Split, Task
 
 
 class EchoEnvironment:

@@ -11,24 +11,24 @@ from typing import Any
 
 import torch
 
-from orchestrator.batch import Batch, Need, Weights
+from orchestrator.contract.batch import Batch, Need, Weights
+from orchestrator.contract.markers import hookimpl
+from orchestrator.contract.plan import Components
+from orchestrator.contract.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import RolloutGroup, Sampling, Split, Task, Trial, TrialResult
 from orchestrator.errors import ConfigError, Problem, RolloutError, blame
 from orchestrator.evaluation.evaluate import evaluate
-from orchestrator.experiment import Settings
-from orchestrator.markers import hookimpl
-from orchestrator.registry import Components
-from orchestrator.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
+from orchestrator.maths.seeding import derive_seed
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, Cost
 from orchestrator.rollout.metrics import rollout_metrics
-from orchestrator.seeding import derive_seed
-from orchestrator.training.checkpoint import load_newest, save_checkpoint
+from orchestrator.runs.checkpoint import load_newest, save_checkpoint
+from orchestrator.runs.ledger import EVALUATIONS, METRICS, Ledger, finite
 from orchestrator.training.distributed import Workers
 from orchestrator.training.events import Events
-from orchestrator.training.ledger import EVALUATIONS, METRICS, Ledger, finite
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import BEHAVIOUR, WeightStore
-from orchestrator.types import RolloutGroup, Sampling, Split, Task, Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ class Training:
         self.workers = Workers()
         self.ledger = Ledger(trial.directory / METRICS)
         self.evaluations = Ledger(trial.directory / EVALUATIONS)
-        registry = components.registry
-        self.events = Events(registry.manager if registry is not None else None, trial)
+        self.events = Events(components.registry, trial)
         labels = _labels(settings, components)
         self._labels = labels
         self.weights = WeightStore(components.policy.module)

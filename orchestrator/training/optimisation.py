@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from torch import nn
 
-    from orchestrator.experiment import Optimizer
+    from orchestrator.contract.settings import Optimizer
 
 
 def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: Optimizer) -> torch.optim.Optimizer:

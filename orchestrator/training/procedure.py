@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.markers import hookimpl
-from orchestrator.registry import Components
-from orchestrator.types import Trial, TrialResult
+from orchestrator.contract.markers import hookimpl
+from orchestrator.contract.plan import Components
+from orchestrator.contract.types import Trial, TrialResult
 
 
 @hookimpl(trylast=True)

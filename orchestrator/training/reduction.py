@@ -38,7 +38,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from orchestrator.batch import Batch, LossTerm, Reduction, Terms
+from orchestrator.contract.batch import Batch, LossTerm, Reduction, Terms
 from orchestrator.maths.shapes import group_index
 
 Key: TypeAlias = tuple[str, int]

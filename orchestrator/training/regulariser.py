@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from orchestrator.batch import Batch, Column, LossTerm, Mean, Need, Reduction, Weights
+from orchestrator.contract.batch import Batch, Column, LossTerm, Mean, Need, Reduction, Weights
 from orchestrator.maths.losses import clipped_value_loss, kl_estimate
 
 REFERENCE_LOGPROB = Need(Weights.REFERENCE, Column.LOGPROB)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from orchestrator.batch import Batch
-from orchestrator.types import Couples
+from orchestrator.contract.batch import Batch
+from orchestrator.contract.types import Couples
 
 
 def take_rows(batch: Batch, rows: Tensor) -> Batch:

@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from orchestrator.batch import Batch, Column, Need, Terms, Weights
+from orchestrator.contract.batch import Batch, Column, Need, Terms, Weights
+from orchestrator.contract.roles import ScalesGradient
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import Couples
 from orchestrator.errors import NonFiniteError, blame
-from orchestrator.experiment import Settings
-from orchestrator.roles import ScalesGradient
-from orchestrator.seeding import derive_seed
+from orchestrator.maths.seeding import derive_seed
 from orchestrator.training.distributed import Workers
 from orchestrator.training.optimisation import learning_rate_factor, make_optimizer, set_learning_rate
 from orchestrator.training.reduction import Denominators, counting_needed, keyed, override_reduction, weigh
 from orchestrator.training.slicing import group_rows, microbatches, minibatches, take_rows
 from orchestrator.training.weights import WeightStore
-from orchestrator.types import Couples
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from orchestrator.batch import Weights
+from orchestrator.contract.batch import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

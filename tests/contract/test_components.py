@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.api import load_registry
-from orchestrator.component import Role
+from orchestrator.contract.component import Role
+from orchestrator.contract.types import Split
 from orchestrator.testing import check_component
-from orchestrator.types import Split
 
 REGISTRY = load_registry()
 COMPONENTS = [(str(role), name) for role in Role for name in REGISTRY.names(role)]

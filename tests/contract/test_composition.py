@@ -10,14 +10,14 @@ from functools import cache
 
 import pytest
 
-from orchestrator import plan as plans
 from orchestrator.api import Component, ConfigError, Score, Speaks, hookimpl
-from orchestrator.config import parse_experiment
-from orchestrator.plugin_manager import PluginManager
-from orchestrator.registry import Registry
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
+from orchestrator.plugging.manager import PluginManager
+from orchestrator.plugging.registry import Registry
 from orchestrator.runners.trial import run_spec
+from orchestrator.runs.ledger import read_rows
 from orchestrator.testing import CorridorEnvironment
-from orchestrator.training.ledger import read_rows
 
 WORLDS = {
     "countdown": {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plan as plans
-from orchestrator.config import parse_experiment
-from orchestrator.registry import load_registry
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
+from orchestrator.plugging.registry import load_registry
 from orchestrator.runners import local
-from orchestrator.training.ledger import read_rows
+from orchestrator.runs.ledger import read_rows
 
 EXPERIMENT = """
 name: methods

@@ -12,9 +12,9 @@ from pathlib import Path
 import ladder
 import pytest
 
-from orchestrator.runners.journal import read
-from orchestrator.runners.results import read_result
-from orchestrator.types import TrialResult
+from orchestrator.contract.types import TrialResult
+from orchestrator.runs.journal import read
+from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

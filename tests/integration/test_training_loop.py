@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator import plan as plans
-from orchestrator.config import parse_experiment
-from orchestrator.plan import Plan
-from orchestrator.registry import Registry, load_registry
+from orchestrator.contract.plan import Plan
+from orchestrator.contract.types import TrialResult
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
+from orchestrator.plugging.registry import Registry, load_registry
 from orchestrator.runners import local
-from orchestrator.training.ledger import read_rows
-from orchestrator.types import TrialResult
+from orchestrator.runs.ledger import read_rows
 
 EXPERIMENT = """
 name: small
@@ -194,7 +194,7 @@ def test_a_cut_off_checkpoint_costs_steps_but_no_numbers(registry, unbroken, tmp
 
 
 def test_a_disk_that_fills_up_stops_no_training(registry, unbroken, tmp_path, monkeypatch, caplog):
-    from orchestrator.training import checkpoint
+    from orchestrator.runs import checkpoint
 
     write = checkpoint.save_file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ladder
 import pytest
 
-from orchestrator.runners.results import read_result
+from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

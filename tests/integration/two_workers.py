@@ -6,14 +6,14 @@ import sys
 import torch
 import torch.distributed as dist
 
-from orchestrator.config import parse_experiment
-from orchestrator.plan import make, settings
-from orchestrator.registry import load_registry
+from orchestrator.contract.types import Action, Finish, Rollout, RolloutGroup, Sampling, Score, Task, Turn
+from orchestrator.experiment.files import parse_experiment
+from orchestrator.experiment.planner import make, settings
+from orchestrator.plugging.registry import load_registry
 from orchestrator.rollout.assembly import assemble
 from orchestrator.runners.trial import build
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import WeightStore
-from orchestrator.types import Action, Finish, Rollout, RolloutGroup, Sampling, Score, Task, Turn
 
 EXPERIMENT = """
 name: workers

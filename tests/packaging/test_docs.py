@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.experiment import (
+from orchestrator.contract.settings import (
     AshaScheduler,
     Budget,
     Checkpoints,
@@ -24,7 +24,7 @@ from orchestrator.experiment import (
     Tune,
     Update,
 )
-from orchestrator.search import Kind
+from orchestrator.experiment.search import Kind
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = (DOCS / "experiment-files.md").read_text()

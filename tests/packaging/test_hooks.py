@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from orchestrator import hookspecs
-from orchestrator.plugin_manager import PluginManager
+from orchestrator.contract import hookspecs
+from orchestrator.plugging.manager import PluginManager
 
 HOOKS = PluginManager().hook_names
 VERBS = ("provide_", "check_", "configure", "run_", "on_")

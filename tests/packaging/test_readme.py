@@ -7,9 +7,9 @@ from types import ModuleType
 
 import torch
 
-from orchestrator.batch import Batch
-from orchestrator.plugin_manager import PluginManager
-from orchestrator.registry import Registry, load_registry
+from orchestrator.contract.batch import Batch
+from orchestrator.plugging.manager import PluginManager
+from orchestrator.plugging.registry import Registry, load_registry
 from orchestrator.testing import make_batch
 
 ROOT = Path(__file__).parents[2]

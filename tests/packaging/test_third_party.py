@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.component import Role
-from orchestrator.scaffold import make_project
+from orchestrator.contract.component import Role
+from orchestrator.plugging.scaffold import make_project
 
 # An estimator: rank of the reward among the siblings, from -1 to 1.
 RANKS = '''"""Advantages from ranks: what matters is who is better, not by how much."""
@@ -109,7 +109,7 @@ def run(target, *command, cwd, check=True):
 
 
 def orchestrator(target, *arguments, cwd, check=True):
-    code = "import sys; from orchestrator.cli import main; sys.argv[0] = 'orchestrator'; main()"
+    code = "import sys; from orchestrator.cli.main import main; sys.argv[0] = 'orchestrator'; main()"
     return run(target, "-c", code, *arguments, cwd=cwd, check=check)
 
 

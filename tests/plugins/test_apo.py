@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from orchestrator_plugins.apo.extrapolation import extrapolated, extrapolated_adapter
 from orchestrator_plugins.apo.objective import Apo
 
-from orchestrator import plan as plans
 from orchestrator.api import (
     Batch,
     BetweenRounds,
@@ -28,11 +27,12 @@ from orchestrator.api import (
     load_registry,
     reduce_terms,
 )
-from orchestrator.config import parse_experiment
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
 from orchestrator.runners import local
+from orchestrator.runs.checkpoint import read_checkpoint
+from orchestrator.runs.ledger import read_rows
 from orchestrator.testing import check_component, make_batch, make_outputs, objective_gradients
-from orchestrator.training.checkpoint import read_checkpoint
-from orchestrator.training.ledger import read_rows
 
 
 @cache

@@ -28,7 +28,7 @@ from orchestrator.api import (
     load_registry,
     reduce_terms,
 )
-from orchestrator.plan import TrialSpec
+from orchestrator.contract.plan import TrialSpec
 from orchestrator.runners.trial import run_spec
 from orchestrator.testing import (
     EchoEnvironment,
@@ -405,7 +405,7 @@ def _preference(policy):
 def test_recipe_learns_to_say_the_right_word(name, tmp_path):
     import orchestrator_plugins.baselines
 
-    from orchestrator.overlay import merge
+    from orchestrator.experiment.overlay import merge
 
     world = _World()
     registry = load_only(orchestrator_plugins.baselines, world)

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from orchestrator.api import Action, Column, Context, Finish, Rollout, Sampling, Turn
-from orchestrator.training.checkpoint import load_newest, save_checkpoint
+from orchestrator.runs.checkpoint import load_newest, save_checkpoint
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from orchestrator_plugins.dhumbal.report import render
 
-from orchestrator import plan as plans
-from orchestrator.config import load_experiment, parse_experiment
-from orchestrator.registry import load_registry
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import load_experiment, parse_experiment
+from orchestrator.plugging.registry import load_registry
 from orchestrator.runners import local
-from orchestrator.training.ledger import read_rows
+from orchestrator.runs.ledger import read_rows
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -83,8 +83,8 @@ def test_a_killed_tournament_continues_to_identical_totals(registry, tmp_path):
     [whole] = run(registry, tmp_path / "whole", text)
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from orchestrator import plan as plans\nfrom orchestrator.config import parse_experiment\n"
-        "from orchestrator.registry import load_registry\nfrom orchestrator.runners import local\n"
+        "from orchestrator import plan as plans\nfrom orchestrator.experiment.files import parse_experiment\n"
+        "from orchestrator.plugging.registry import load_registry\nfrom orchestrator.runners import local\n"
         "registry = load_registry(['baselines', 'dhumbal', 'mlp'])\n"
         "local.run(plans.make(parse_experiment(sys.argv[1], []), registry), Path(sys.argv[2]), registry)\n"
     )

@@ -11,9 +11,9 @@ import pytest
 from orchestrator_plugins.gymnasium.config import GymnasiumConfig
 from orchestrator_plugins.gymnasium.environment import GymnasiumEnvironment
 
-from orchestrator import plan
 from orchestrator.api import Action, ConfigError, Environment, Episode, Split, load_registry
-from orchestrator.config import load_experiment
+from orchestrator.experiment import planner as plan
+from orchestrator.experiment.files import load_experiment
 from orchestrator.runners.trial import run_spec
 
 gymnasium = pytest.importorskip("gymnasium")

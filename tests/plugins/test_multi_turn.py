@@ -715,8 +715,8 @@ def test_a_split_that_cannot_be_paid_is_refused():
 
 
 def _plan(text):
-    from orchestrator import plan as plans
-    from orchestrator.config import parse_experiment
+    from orchestrator.experiment import planner as plans
+    from orchestrator.experiment.files import parse_experiment
 
     base = (
         "name: agents\nenvironment: {use: chain_search}\npolicy: {use: causal_lm, model: {preset: tiny, hidden: 16, "
@@ -782,8 +782,8 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
 def _planned(name):
-    from orchestrator import plan as plans
-    from orchestrator.config import load_experiment
+    from orchestrator.experiment import planner as plans
+    from orchestrator.experiment.files import load_experiment
 
     return {trial.arm: trial.config for trial in plans.make(load_experiment(SWEEPS / name, ()), REGISTRY).trials}
 
@@ -804,8 +804,8 @@ def test_every_split_of_the_budget_sweep_spends_the_same():
 
 
 def test_the_splits_begin_with_one_prior_and_demonstrate_other_games_than_they_train_on():
-    from orchestrator import plan as plans
-    from orchestrator.experiment import Settings
+    from orchestrator.contract.settings import Settings
+    from orchestrator.experiment import planner as plans
 
     keys, worlds = set(), []
     for config in _planned("multi_turn_budget.yaml").values():
@@ -820,8 +820,8 @@ def test_the_splits_begin_with_one_prior_and_demonstrate_other_games_than_they_t
 
 @pytest.mark.parametrize("name", ["algorithms", "algorithms_long", "density"])
 def test_the_arms_of_a_comparison_play_as_many_episodes_and_share_their_start(name):
-    from orchestrator import plan as plans
-    from orchestrator.experiment import Settings
+    from orchestrator.contract.settings import Settings
+    from orchestrator.experiment import planner as plans
 
     configs = _planned(f"multi_turn_{name}.yaml").values()
 

@@ -11,7 +11,6 @@ from orchestrator_plugins.multi_turn.config import CurriculumConfig
 from orchestrator_plugins.multi_turn.curriculum import Curriculum
 from orchestrator_plugins.multi_turn.mixture import Level, Levels, mixed, next_level
 
-from orchestrator import plan as plans
 from orchestrator.api import (
     Action,
     ConfigError,
@@ -24,11 +23,12 @@ from orchestrator.api import (
     Task,
     load_registry,
 )
-from orchestrator.config import parse_experiment
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
 from orchestrator.rollout.collector import Collector
 from orchestrator.runners import local
+from orchestrator.runs.ledger import read_rows
 from orchestrator.testing import EchoEnvironment, ScriptedPolicy, check_component
-from orchestrator.training.ledger import read_rows
 
 REGISTRY = load_registry()
 EASY, HARD = ("ab", "cd", "ef"), ("gh", "ij")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plan
 from orchestrator.api import ConfigError, load_registry
-from orchestrator.config import load_experiment
+from orchestrator.experiment import planner as plan
+from orchestrator.experiment.files import load_experiment
 from orchestrator.runners.trial import run_spec
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"

@@ -9,18 +9,18 @@ from functools import cache
 import pytest
 import torch
 
-from orchestrator import plan as plans
 from orchestrator.api import Column, ConfigError, Feedback, Need, RolloutRequest, Task, Weights, load_registry
-from orchestrator.config import parse_experiment
-from orchestrator.experiment import Settings
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import Speaks
+from orchestrator.experiment import planner as plans
+from orchestrator.experiment.files import parse_experiment
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector
 from orchestrator.runners.trial import run_spec
+from orchestrator.runs.ledger import read_rows
 from orchestrator.testing import CorridorEnvironment, ScriptedPolicy
-from orchestrator.training.ledger import read_rows
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import WeightStore
-from orchestrator.types import Speaks
 
 OLD_LOGPROB = Need(Weights.OLD, Column.LOGPROB)
 
@@ -263,8 +263,8 @@ tracking: {enabled: false}
 @cache
 def world():
     from orchestrator.api import Component, hookimpl
-    from orchestrator.plugin_manager import PluginManager
-    from orchestrator.registry import Registry
+    from orchestrator.plugging.manager import PluginManager
+    from orchestrator.plugging.registry import Registry
 
     class Corridor:
         @hookimpl

@@ -28,7 +28,7 @@ from orchestrator.api import (
     load_registry,
     reduce_terms,
 )
-from orchestrator.experiment import Optimizer
+from orchestrator.contract.settings import Optimizer
 from orchestrator.training.optimisation import learning_rate_factor
 
 REFERENCE = Need(Weights.REFERENCE, Column.LOGITS)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.batch import Batch, Credit
+from orchestrator.contract.batch import Batch, Credit
 from orchestrator.testing.batches import make_batch, make_outputs, pad_batch
 from orchestrator.testing.checks.batches import accepted, changed, copied
 from orchestrator.testing.checks.metrics import metric_problems

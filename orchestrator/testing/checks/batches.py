@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.batch import Batch, Need
+from orchestrator.contract.batch import Batch, Need
 from orchestrator.testing.batches import make_batch
 
 

@@ -8,17 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.component import Component, PluginConfig, Role
-from orchestrator.registry import part_problems
+from orchestrator.contract.component import Component, PluginConfig, Role
+from orchestrator.contract.types import (
+    RolloutGroup,
+)
+from orchestrator.plugging.registry import part_problems
 from orchestrator.testing.checks.advantage import check_advantage
 from orchestrator.testing.checks.environment import check_environment
 from orchestrator.testing.checks.objective import check_objective
 from orchestrator.testing.checks.policy import check_policy
 from orchestrator.testing.checks.reward import check_reward
 from orchestrator.testing.checks.sampler import check_sampler
-from orchestrator.types import (
-    RolloutGroup,
-)
 
 
 def check_component(
@@ -82,7 +82,7 @@ def _role_of(built: Any) -> str:
             return role
     raise TypeError(
         f"{type(built).__name__} fills no role; expected one of the methods {', '.join(telling.values())}. "
-        f"See orchestrator.roles"
+        f"See the protocols in orchestrator.api"
     )
 
 

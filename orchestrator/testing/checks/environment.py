@@ -10,9 +10,8 @@ from itertools import islice
 from typing import Any
 from zlib import crc32
 
-from orchestrator.roles import MultiAgentEpisode, StepsTogether
-from orchestrator.testing.checks.metrics import metric_problems
-from orchestrator.types import (
+from orchestrator.contract.roles import MultiAgentEpisode, StepsTogether
+from orchestrator.contract.types import (
     Action,
     Features,
     Feedback,
@@ -21,6 +20,7 @@ from orchestrator.types import (
     Split,
     Task,
 )
+from orchestrator.testing.checks.metrics import metric_problems
 
 STEPS = 12  # actions per play of an environment
 

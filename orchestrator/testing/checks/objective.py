@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.batch import Batch, Column, LossTerm, Mean, Need, Terms, Weights
-from orchestrator.roles import ScalesGradient
+from orchestrator.contract.batch import Batch, Column, LossTerm, Mean, Need, Terms, Weights
+from orchestrator.contract.roles import ScalesGradient
+from orchestrator.contract.types import (
+    Couples,
+)
 from orchestrator.testing.batches import make_outputs, objective_gradients, pad_batch
 from orchestrator.testing.checks.batches import accepted, changed, copied
 from orchestrator.testing.checks.metrics import METRIC_NAME
-from orchestrator.types import (
-    Couples,
-)
 
 TOLERANCE = 1e-9
 """Largest difference, absolute and relative, between gradients in float64 that must be equal."""

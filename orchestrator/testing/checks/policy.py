@@ -9,13 +9,9 @@ from typing import Any
 
 import torch
 
-from orchestrator.batch import Column
-from orchestrator.roles import Prepares
-from orchestrator.rollout.assembly import assemble
-from orchestrator.rollout.collector import Collector
-from orchestrator.testing.scripted import ScriptedPolicy
-from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
-from orchestrator.types import (
+from orchestrator.contract.batch import Column
+from orchestrator.contract.roles import Prepares
+from orchestrator.contract.types import (
     Context,
     RolloutGroup,
     RolloutRequest,
@@ -23,6 +19,10 @@ from orchestrator.types import (
     Speaks,
     Split,
 )
+from orchestrator.rollout.assembly import assemble
+from orchestrator.rollout.collector import Collector
+from orchestrator.testing.scripted import ScriptedPolicy
+from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
 
 
 def check_policy(build: Callable[[], Any], *, environment: Any, **_: Any) -> list[str]:

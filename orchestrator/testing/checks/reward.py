@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.rollout.collector import Collector
-from orchestrator.testing.scripted import ScriptedPolicy
-from orchestrator.testing.worlds import EchoEnvironment
-from orchestrator.types import (
+from orchestrator.contract.types import (
     RolloutGroup,
     RolloutRequest,
     Sampling,
     Split,
 )
+from orchestrator.rollout.collector import Collector
+from orchestrator.testing.scripted import ScriptedPolicy
+from orchestrator.testing.worlds import EchoEnvironment
 
 
 def check_reward(build: Callable[[], Any], *, group: RolloutGroup | None, **_: Any) -> list[str]:

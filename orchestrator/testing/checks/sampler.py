@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from orchestrator.rollout.collector import Collector
-from orchestrator.testing.checks.environment import STEPS
-from orchestrator.testing.scripted import ScriptedChoices, ScriptedPolicy
-from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
-from orchestrator.types import (
+from orchestrator.contract.types import (
     Context,
     Sampling,
     Speaks,
     Split,
     Task,
 )
+from orchestrator.rollout.collector import Collector
+from orchestrator.testing.checks.environment import STEPS
+from orchestrator.testing.scripted import ScriptedChoices, ScriptedPolicy
+from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
 
 
 def check_sampler(build: Callable[[], Any], *, environment: Any, **_: Any) -> list[str]:

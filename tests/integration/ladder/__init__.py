@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.experiment import Settings
-from orchestrator.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.settings import Settings
 
 HERE = Path(__file__).parent
 WALL_CLOCK = ("cost/seconds", "cost/device_seconds", "time/")
@@ -66,7 +66,7 @@ def start_driver(made: Plan, directory: Path, environment: Mapping[str, str]) ->
 
 def start_command(*arguments: str | Path, environment: Mapping[str, str]) -> subprocess.Popen:
     """Start the command line in a process of its own."""
-    return _start(["-c", "from orchestrator.cli import main; main()", *map(str, arguments)], environment)
+    return _start(["-c", "from orchestrator.cli.main import main; main()", *map(str, arguments)], environment)
 
 
 def run_directory(runs: Path, started: subprocess.Popen, timeout: float = 60) -> Path:

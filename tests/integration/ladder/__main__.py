@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from orchestrator.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.runners import tune
 
 

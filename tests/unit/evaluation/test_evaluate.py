@@ -2,11 +2,11 @@
 
 import pytest
 
+from orchestrator.contract.settings import Evaluation
+from orchestrator.contract.types import Action, Feedback, Speaks, Task
 from orchestrator.errors import RolloutError
 from orchestrator.evaluation.evaluate import evaluate
-from orchestrator.experiment import Evaluation
 from orchestrator.rollout.collector import Collector
-from orchestrator.types import Action, Feedback, Speaks, Task
 
 START = ({"role": "user", "content": "go"},)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.plan import Phase, Plan, TrialSpec
 
 METHODS: dict[str, dict[str, Any]] = {
     "grpo": {

@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 from synthetic_runs import build_run
 
-from orchestrator.component import ReportSection
+from orchestrator.contract.component import ReportSection
 from orchestrator.errors import ConfigError
-from orchestrator.report import machine, render_terminal, write_report
-from orchestrator.report.verdict import Outcome
+from orchestrator.report import render_terminal, write_report
+from orchestrator.runs import machine
+from orchestrator.verdict.judge import Outcome
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

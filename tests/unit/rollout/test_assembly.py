@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from orchestrator.batch import Packed
+from orchestrator.contract.batch import Packed
+from orchestrator.contract.types import Action, Rollout, RolloutGroup, Sampling, Score, Speaks, Task, Turn
 from orchestrator.rollout.assembly import assemble, last_tokens
-from orchestrator.types import Action, Rollout, RolloutGroup, Sampling, Score, Speaks, Task, Turn
 
 
 class Plain:

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.contract.types import Action, Context, Feedback, RolloutRequest, Sampling, Score, Speaks, Stop, Task
 from orchestrator.errors import ContextError
 from orchestrator.rollout.collector import Collector
-from orchestrator.types import Action, Context, Feedback, RolloutRequest, Sampling, Score, Speaks, Stop, Task
 
 
 class Echo:

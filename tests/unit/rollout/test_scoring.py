@@ -2,8 +2,8 @@
 
 import pytest
 
+from orchestrator.contract.types import Action, Rollout, RolloutGroup, Score, Task, Turn
 from orchestrator.rollout.scoring import score_group
-from orchestrator.types import Action, Rollout, RolloutGroup, Score, Task, Turn
 
 
 class Fixed:

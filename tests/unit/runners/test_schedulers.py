@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.experiment import AshaScheduler, MedianScheduler
+from orchestrator.contract.settings import AshaScheduler, MedianScheduler
 from orchestrator.runners.schedulers import Asha, Median, make
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from orchestrator.experiment.search import space
 from orchestrator.runners.searchers import Tried, best, suggest, summarise
-from orchestrator.search import space
 
 SPACE = space(
     {

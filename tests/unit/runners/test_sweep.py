@@ -7,10 +7,11 @@ import textwrap
 
 import pytest
 
-from orchestrator.plan import Phase, Plan, TrialSpec, make
-from orchestrator.runners.results import read_result, trial_directory, write_result
+from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.types import TrialResult
+from orchestrator.experiment.planner import make
 from orchestrator.runners.sweep import Sweep
-from orchestrator.types import TrialResult
+from orchestrator.runs.results import read_result, trial_directory, write_result
 
 ASHA = {"scheduler": {"use": "asha", "grace": 10, "factor": 2}, "metric": "eval/reward/mean"}
 
@@ -135,7 +136,7 @@ def registry():
 
 
 def _searching_plan(tmp_path, registry, searcher):
-    from orchestrator.config import load_experiment
+    from orchestrator.experiment.files import load_experiment
 
     file = tmp_path / "p.yaml"
     file.write_text(textwrap.dedent(EXPERIMENT % searcher))

@@ -3,9 +3,9 @@
 import json
 import time
 
-from orchestrator.runners.results import write_result
+from orchestrator.contract.types import TrialResult
 from orchestrator.runners.watch import look, watching
-from orchestrator.types import TrialResult
+from orchestrator.runs.results import write_result
 
 
 class Heard:

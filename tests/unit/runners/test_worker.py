@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("ray")
 
+from orchestrator.contract.plan import TrialSpec
+from orchestrator.contract.types import TrialResult
 from orchestrator.errors import TrialStopped
-from orchestrator.plan import TrialSpec
-from orchestrator.runners import results
 from orchestrator.runners import trial as trials
 from orchestrator.runners.worker import _Play, _return_memory
-from orchestrator.types import TrialResult
+from orchestrator.runs import results
 
 
 def _play(directory, monkeypatch):

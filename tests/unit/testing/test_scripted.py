@@ -6,7 +6,8 @@ import torch
 from torch.testing import assert_close
 
 import orchestrator.testing
-from orchestrator.batch import Column, Need, Weights
+from orchestrator.contract.batch import Column, Need, Weights
+from orchestrator.contract.types import Finish, RolloutRequest, Sampling, Split
 from orchestrator.errors import PluginContractError
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector
@@ -19,7 +20,6 @@ from orchestrator.testing import (
     make_batch,
     make_outputs,
 )
-from orchestrator.types import Finish, RolloutRequest, Sampling, Split
 
 ALL = frozenset(Column)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.experiment import Optimizer
+from orchestrator.contract.settings import Optimizer
 from orchestrator.training.optimisation import learning_rate_factor
 
 

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.batch import Batch, Column, Need, Weights
+from orchestrator.contract.batch import Batch, Column, Need, Weights
+from orchestrator.contract.types import Couples
 from orchestrator.training.slicing import group_rows, last_used, microbatches, minibatches, take_rows
-from orchestrator.types import Couples
 
 
 def make(lengths: list[int], groups: list[int], width: int | None = None) -> Batch:

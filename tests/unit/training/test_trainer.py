@@ -2,15 +2,15 @@
 
 import torch
 
-from orchestrator.batch import Column, LossTerm, Need, Reduction, Terms, Weights
-from orchestrator.experiment import Settings
+from orchestrator.contract.batch import Column, LossTerm, Need, Reduction, Terms, Weights
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import Couples, RolloutRequest, Split
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector
 from orchestrator.testing import ScriptedPolicy
 from orchestrator.testing.worlds import EchoEnvironment
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import WeightStore
-from orchestrator.types import Couples, RolloutRequest, Split
 
 
 class Drift:

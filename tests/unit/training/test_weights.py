@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from orchestrator.batch import Weights
+from orchestrator.contract.batch import Weights
 from orchestrator.training.weights import WeightStore
 
 

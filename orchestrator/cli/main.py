@@ -1,0 +1,374 @@
+"""The command line: ``orchestrator run | plan | resume | report | plugins | schema | doctor``.
+
+Exit codes: 0 done, 1 a trial failed, 2 the request was wrong, 130 interrupted. What is heavy is imported inside the
+commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from orchestrator import __version__
+from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
+from orchestrator.cli.guard import FAILED, INTERRUPTED, guarded, show_tracebacks
+from orchestrator.cli.plugins import plugins
+from orchestrator.errors import ConfigError, OrchestratorError, Problem
+
+if TYPE_CHECKING:
+    from orchestrator.contract.plan import Plan
+    from orchestrator.contract.types import TrialResult
+    from orchestrator.plugging.registry import Registry
+
+
+class _Group(TyperGroup):
+    """The built-in commands, and those that plugins provide."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_plugin_commands())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name) or _plugin_commands().get(cmd_name)
+        return found or _plugin_commands(every_plugin=True).get(cmd_name)
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="orchestrator",
+    help="Train several methods alike, compare them at equal cost, and say which is better.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's help pages take longer to import than to read
+)
+
+app.add_typer(plugins, name="plugins")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="an experiment file", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="settings over the file, as in schedule.steps=10", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+Local = Annotated[bool, typer.Option("--local", help="play trials one after another in this process, without Ray")]
+
+
+def main() -> None:
+    """Entry point of the ``orchestrator`` command."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # wherever it stands
+    debug = len(arguments) < len(sys.argv) - 1
+    if debug:
+        show_tracebacks()
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    app(args=arguments, prog_name="orchestrator")
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and the story of the run")] = False,
+) -> None:
+    """Train several methods alike, compare them at equal cost, and say which is better."""
+
+
+@app.command()
+@guarded
+def run(
+    file: File,
+    settings: Settings = None,
+    local: Local = False,
+    runs: Annotated[Path, typer.Option(help="folder that gets the run's directory")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Run an experiment, and say which arm is better."""
+    from orchestrator.runs import machine, store
+
+    plan, registry = _make_plan(file, settings or [])
+    _refuse_unplayable(plan, local)
+    directory = _new_directory(runs, plan.name)
+    store.save_plan(plan, directory)
+    machine.record(directory)
+    _play(plan, directory, registry, local=local, as_json=as_json)
+
+
+@app.command()
+@guarded
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's directory")],
+    local: Local = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="go on although plugins differ from those the run began with")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Continue a run where it was cut off.
+
+    Finished trials are left alone; the others go on from their last checkpoint.
+    """
+    import dataclasses
+
+    from orchestrator.plugging.registry import load_registry
+    from orchestrator.runs import store
+
+    plan, registry = store.load_plan(run), load_registry()
+    now = registry.manager.fingerprint()
+    if now != dict(plan.fingerprint):
+        changes = [
+            Problem(name, f"was {plan.fingerprint.get(name, 'absent')}, is {now.get(name, 'absent')}")
+            for name in sorted(now.keys() | plan.fingerprint.keys())
+            if now.get(name) != plan.fingerprint.get(name)
+        ]
+        if not accept_changes:
+            changes.append(
+                Problem("", "plugins changed since the run began; restore them, or go on with --accept-changes")
+            )
+            raise ConfigError(changes)
+        plan = dataclasses.replace(plan, fingerprint=now)
+        store.save_plan(plan, run)
+    _refuse_unplayable(plan, local)
+    _play(plan, run, registry, local=local, as_json=as_json)
+
+
+@app.command()
+@guarded
+def plan(file: File, settings: Settings = None, as_json: Json = False) -> None:
+    """Show what an experiment would run; launch nothing.
+
+    Every option of every arm with its value, the trials, and the size of one trial.
+    """
+    from orchestrator.cli.preview import show_plan
+
+    made, registry = _make_plan(file, settings or [])
+    if as_json:
+        print(made.to_json())
+    else:
+        show_plan(made, registry, out)
+
+
+@app.command()
+@guarded
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="directories of runs")],
+    metric: Annotated[str | None, typer.Option(help="metric to judge by, in a report beside; none: the run's")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report and print the verdict.
+
+    Several runs are laid side by side.
+    """
+    from orchestrator.plugging.registry import load_registry
+
+    for directory in runs:
+        if not (directory / "plan.json").is_file():
+            raise ConfigError([Problem(str(directory), "is no run: it has no plan.json. Runs live in runs/")])
+    _report(runs, load_registry(), metric=metric, as_json=as_json)
+
+
+@app.command()
+@guarded
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; none: print it")] = None,
+) -> None:
+    """Write the JSON Schema of experiment files.
+
+    For editors that complete and check YAML; it covers the installed plugins' options.
+    """
+    from orchestrator.experiment.schema import experiment_schema
+    from orchestrator.plugging.registry import load_registry
+
+    text = json.dumps(experiment_schema(load_registry()), indent=1)
+    if output is None:
+        print(text)
+        return
+    output.write_text(text + "\n", encoding="utf-8")
+    err.print(
+        f"wrote {output}; in a YAML file, name it with: # yaml-language-server: $schema={output}", highlight=False
+    )
+
+
+@app.command()
+@guarded
+def doctor(
+    as_json: Json = False,
+    tracking: Annotated[str | None, typer.Option(help="tracking server to try; none: MLFLOW_TRACKING_URI")] = None,
+) -> None:
+    """Look at versions, devices, tracking and plugins."""
+    from orchestrator.cli.doctor import examine
+
+    findings = examine(tracking)
+    if as_json:
+        print(json.dumps([finding.as_json() for finding in findings], indent=1))
+    else:
+        made = table("", "what", "found")
+        for finding in findings:
+            made.add_row("[green]✓[/green]" if finding.fine else "[red]✗[/red]", finding.what, finding.found)
+        out.print(made)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _make_plan(file: Path, settings: Sequence[str]) -> tuple[Plan, Registry]:
+    from orchestrator.experiment import planner as plans
+    from orchestrator.experiment.files import load_experiment
+    from orchestrator.plugging.registry import load_registry
+
+    raw = load_experiment(file, settings)
+    registry = load_registry()
+    return plans.make(raw, registry), registry
+
+
+def _refuse_unplayable(plan: Plan, local: bool) -> None:
+    """Refuse what this machine cannot start, before a directory is made for it."""
+    from orchestrator.contract.settings import Resources
+
+    resources = Resources.model_validate(plan.experiment["resources"])
+    problems = []
+    if local and plan.experiment["search"]:
+        problems.append(Problem("--local", "a search needs the sweep runner, which confirms the best; drop --local"))
+    if local and resources.workers > 1:
+        problems.append(Problem("resources.workers", f"{resources.workers} workers need Ray; drop --local"))
+    if not local and resources.address is None:
+        cores = os.cpu_count() or 1
+        if resources.cpus * resources.workers > cores:
+            problems.append(
+                Problem(
+                    "resources.cpus",
+                    f"a trial asks for {resources.cpus:g} x {resources.workers} cores, and this machine has {cores}; "
+                    "ask for less, or give resources.address of a cluster",
+                )
+            )
+    if resources.gpus and resources.address is None:
+        import torch
+
+        if torch.cuda.device_count() < resources.gpus * resources.workers:
+            problems.append(
+                Problem(
+                    "resources.gpus",
+                    f"a trial asks for {resources.gpus:g} x {resources.workers} GPUs, and this machine has "
+                    f"{torch.cuda.device_count()}; set resources.gpus=0, or give resources.address of a cluster",
+                )
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def _new_directory(runs: Path, name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        directory = runs / f"{name}-{stamp}{suffix}"
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError([Problem("--runs", f"{directory} cannot be made: {error}")]) from error
+        return directory
+    raise ConfigError([Problem("--runs", f"{runs} already holds a thousand runs of this second")])
+
+
+def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_json: bool) -> None:
+    """Play the plan's open trials, write the report, tell the user; exit 1 when a trial failed."""
+    err.print(f"run directory: {directory}", highlight=False, soft_wrap=True)
+    watcher = TrialTable(plan, err if as_json or not is_terminal() else out)
+    began = time.monotonic()
+    registry.manager.configure({"version": __version__, "run_directory": str(directory)})
+    for info, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
+        err.print(f"plugin {info} failed at the start of the sweep: {error}", highlight=False, soft_wrap=True)
+    with _resumable(directory), watcher.shown():
+        results = _results(plan, directory, registry, local, watcher)
+    _report([directory], registry, as_json=as_json)
+    for info, error in registry.manager.notify("on_sweep_end", plan=plan, directory=directory, results=results):
+        err.print(f"plugin {info} failed at the end of the sweep: {error}", highlight=False, soft_wrap=True)
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed:
+        err.print(
+            f"trial {result.trial} failed: {_reason(result.error)}",
+            style="red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if failed:
+        err.print(
+            f"{len(failed)} of {len(results)} trials failed; their errors: {directory}/trials/*/result.json. "
+            f"Play them again with: orchestrator resume {directory}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(FAILED)
+    logging.getLogger(__name__).info("%s trials in %.0f s", len(results), time.monotonic() - began)
+
+
+def _reason(error: str | None) -> str:
+    """The error at the end of a traceback, with the notes below it that name the plugin."""
+    lines = (error or "no reason was left").strip().splitlines()
+    last_frame = max((index for index, line in enumerate(lines) if line.startswith("  ")), default=-1)
+    return "; ".join(line for line in lines[last_frame + 1 :] if line)
+
+
+def _results(plan: Plan, directory: Path, registry: Registry, local: bool, watcher: TrialTable) -> list[TrialResult]:
+    from orchestrator.contract.settings import Resources
+
+    resources = Resources.model_validate(plan.experiment["resources"])
+    alone = len(plan.trials) == 1 and not plan.experiment["search"]
+    if local or (alone and resources.workers == 1 and resources.address is None):
+        from orchestrator.runners import local as runner
+
+        return runner.run(plan, directory, registry, watcher)
+    from orchestrator.runners import tune
+
+    return tune.run(plan, directory, progress=watcher)
+
+
+@contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"\ninterrupted; continue with: orchestrator resume {directory}", highlight=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except OrchestratorError:
+        err.print(f"the run stopped; continue with: orchestrator resume {directory}", highlight=False, soft_wrap=True)
+        raise
+
+
+def _report(runs: Sequence[Path], registry: Registry, *, as_json: bool, metric: str | None = None) -> None:
+    from orchestrator.report.terminal import render_terminal
+    from orchestrator.report.write import to_json, write_report
+
+    written = write_report(runs, registry=registry, metric=metric)
+    if as_json:
+        print(json.dumps(to_json(written), indent=1, ensure_ascii=False))
+    else:
+        out.print(render_terminal(written))
+
+
+@functools.cache
+def _plugin_commands(every_plugin: bool = False) -> dict[str, Any]:
+    """Click commands that plugins provide, by name; what cannot be loaded is left to ``plugins list`` to explain.
+
+    :param every_plugin: import all plugins, not just those whose source mentions the hook
+    """
+    from orchestrator.plugging.manager import PluginManager
+
+    manager = PluginManager()
+    manager.discover(None if every_plugin else manager.mentioning("provide_commands"), strict=False)
+    commands = {}
+    for _, provided in manager.call_each("provide_commands"):
+        for command in provided:
+            wrapped = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            wrapped.command(command.name, help=command.summary or None)(guarded(command.run))
+            commands[command.name] = typer.main.get_command(wrapped)
+    return commands

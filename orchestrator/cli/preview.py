@@ -1,0 +1,118 @@
+"""Shows a plan before it runs: its trials, every resolved option, and how large it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from orchestrator.cli.console import flatten, table
+from orchestrator.contract.settings import Settings, Tune
+from orchestrator.experiment.estimate import Estimate, estimate
+from orchestrator.plugging.registry import Registry
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.contract.plan import Plan
+
+_FEWEST_FOLDED = 13  # longer lists of trials show their first and last ones
+
+
+def show_plan(plan: Plan, registry: Registry, console: Console) -> None:
+    """Print what would run."""
+    resolved = {arm: expanded(Settings.model_validate(config), registry) for arm, config in plan.arms.items()}
+    _show_options(resolved, console)
+    _show_search(plan, console)
+    _show_trials(plan, console)
+    _show_size(plan, registry, console)
+
+
+def expanded(settings: Settings, registry: Registry) -> dict[str, Any]:
+    """Settings as plain data, every component with all its options, defaults included."""
+    data = settings.model_dump(mode="json")
+
+    def full(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        extra = {"use": spec["use"]} | ({"weight": spec["weight"]} if role == "reward" else {})
+        options = {key: value for key, value in spec.items() if key not in extra}
+        config = registry.describe(role, spec["use"]).config.model_validate(options)
+        return extra | config.model_dump(mode="json")
+
+    for role in ("environment", "policy", "sampler", "advantage", "objective"):
+        if data[role] is not None:
+            data[role] = full(role, data[role])
+    data["rewards"] = [full("reward", spec) for spec in data["rewards"]]
+    return data
+
+
+def _show_options(resolved: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    flat = {arm: flatten(settings) for arm, settings in resolved.items()}
+    paths = list(dict.fromkeys(path for options in flat.values() for path in options))
+    shared = [path for path in paths if len({_word(options.get(path)) for options in flat.values()}) == 1]
+    console.print(Text("options of every arm" if len(flat) > 1 else "options", style="bold"))
+    first = next(iter(flat.values()))
+    for path in shared:
+        if first.get(path) not in (None, []):
+            console.print(Text(f"  {path} = {_word(first[path])}"), soft_wrap=True)
+    if len(flat) == 1:
+        return
+    for arm, options in flat.items():
+        console.print(Text(f"\narm {arm}", style="bold"))
+        for path in paths:
+            if path not in shared and options.get(path) is not None:
+                console.print(Text(f"  {path} = {_word(options[path])}"), soft_wrap=True)
+
+
+def _show_search(plan: Plan, console: Console) -> None:
+    if not plan.experiment["search"]:
+        return
+    tune = Tune.model_validate(plan.experiment["tune"])
+    scheduler = tune.scheduler if isinstance(tune.scheduler, str) else tune.scheduler.use
+    console.print(Text("\nsearch", style="bold"))
+    for path, spec in plan.experiment["search"].items():
+        console.print(Text(f"  {path} ~ {_word(spec)}"), soft_wrap=True)
+    samples = "every combination" if tune.searcher == "grid" else f"{tune.samples} configurations"
+    console.print(
+        f"  {samples} per arm on {tune.seeds} tuning seed(s), searcher {tune.searcher}, scheduler {scheduler}; "
+        f"the best of each arm is confirmed on seeds {plan.experiment['seeds']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_trials(plan: Plan, console: Console) -> None:
+    made = table("trial", "arm", "seed", "phase", "searched")
+    trials = list(plan.trials)
+    hidden = len(trials) - _FEWEST_FOLDED + 1
+    for index, trial in enumerate(trials):
+        if hidden > 1 and _FEWEST_FOLDED - 3 <= index < len(trials) - 2:
+            if index == _FEWEST_FOLDED - 3:
+                made.add_row(f"... {len(trials) - _FEWEST_FOLDED + 1} more", "", "", "", "")
+            continue
+        searched = ", ".join(f"{path}={_word(value)}" for path, value in trial.searched.items())
+        made.add_row(trial.id, trial.arm, str(trial.seed), str(trial.phase), searched)
+    console.print(Text(f"\n{len(trials)} trials known now", style="bold"))
+    if trials:
+        console.print(made)
+
+
+def _show_size(plan: Plan, registry: Registry, console: Console) -> None:
+    made = table("arm", "steps", "rollouts a step", "rollouts", "evaluation rollouts", "generated tokens")
+    for arm, config in plan.arms.items():
+        size = estimate(Settings.model_validate(config), registry)
+        rollouts = "unknown" if size.rollouts is None else f"{size.rollouts:,}"
+        per_step = "unknown" if size.rollouts_per_step is None else f"{size.rollouts_per_step:,}"
+        made.add_row(arm, f"{size.steps:,}", per_step, rollouts, f"{size.evaluation_rollouts:,}", _tokens(size))
+    console.print(Text("\nsize of one trial, by arm", style="bold"))
+    console.print(made)
+
+
+def _tokens(size: Estimate) -> str:
+    most = "unknown" if size.rollouts is None else f"at most {size.rollouts * size.tokens_per_action:,} per turn"
+    return most if size.budget is None else f"{most}; stops at {size.budget:,}"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""What crosses between the wings: data, roles, hooks, settings, plans. No logic."""

@@ -1,0 +1,166 @@
+"""What plugins provide: components with options, recipes, commands, report sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from orchestrator.contract.batch import Column
+from orchestrator.contract.types import Speaks
+
+R = TypeVar("R")
+
+
+class Role(StrEnum):
+    """The six roles, in the order data meets them."""
+
+    ENVIRONMENT = "environment"
+    POLICY = "policy"
+    SAMPLER = "sampler"
+    REWARD = "reward"
+    ADVANTAGE = "advantage"
+    OBJECTIVE = "objective"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """Where a plugin comes from."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    digest: str = ""  # of its source files
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.distribution} {self.version})"
+
+
+class PluginConfig(BaseModel):
+    """Base of every options model: frozen, refuses unknown keys. Give each field a default and a description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class NoOptions(PluginConfig):
+    """The options of a component that has none."""
+
+
+class Use(BaseModel):
+    """A component named inside another component's options: ``base: {use: dpo, ...}``.
+
+    Declare the field as one of the subclasses below; the registry checks the inner options with the outer ones
+    and binds :meth:`build` before the outer component is built.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    role: ClassVar[Role]
+
+    use: str
+    _build: Callable[[], Any] | None = PrivateAttr(default=None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The inner component's options as given."""
+        return dict(self.model_extra or {})
+
+    def build(self) -> Any:
+        """Build the inner component.
+
+        :raises RuntimeError: when this object did not come through ``Registry.build``
+        """
+        if self._build is None:
+            raise RuntimeError(f"{self.role} {self.use!r} is not bound to a registry; build it through Registry.build")
+        return self._build()
+
+
+class UseEnvironment(Use):
+    """An environment inside another component's options."""
+
+    role = Role.ENVIRONMENT
+
+
+class UseSampler(Use):
+    """A sampler inside another component's options."""
+
+    role = Role.SAMPLER
+
+
+class UseReward(Use):
+    """A reward inside another component's options."""
+
+    role = Role.REWARD
+    weight: float = 1.0
+
+
+class UseAdvantage(Use):
+    """An advantage estimator inside another component's options."""
+
+    role = Role.ADVANTAGE
+
+
+class UseObjective(Use):
+    """An objective inside another component's options."""
+
+    role = Role.OBJECTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component(Generic[R]):
+    """One implementation of a role: a name, a model of its options, and how to build it from them.
+
+    ``build`` imports what is heavy; declaring a component must not. ``speaks`` lets
+    a mismatch stop the plan before anything is built: of an environment or policy it is the language it has, of
+    any other component the only one it works with. Without it the mismatch stops the trial. ``columns``
+    (policies) says which statistics it can compute, so that a method that needs others stops the plan too.
+    """
+
+    name: str
+    build: Callable[[Any], R]
+    config: type[PluginConfig] = NoOptions
+    summary: str = ""
+    paper: str | None = None
+    speaks: Speaks | None = None
+    columns: frozenset[Column] | None = None  # None: not declared
+
+
+RECIPE_KEYS = ("sampler", "advantage", "objective", "rewards", "schedule", "optimizer", "update", "sampling")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A paper's method with the paper's defaults: an overlay over the keys of an experiment file.
+
+    It may set the keys in ``RECIPE_KEYS``: how to learn, never in which world or with which model.
+    """
+
+    name: str
+    overlay: Mapping[str, Any]
+    summary: str = ""
+    paper: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A sub-command of ``orchestrator``: ``run`` is a function Typer can read."""
+
+    name: str
+    run: Callable[..., Any]
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSection:
+    """A plugin's part of the report; ``render`` gets the run directory and returns HTML, or None to stay out.
+
+    Figures must be inline (SVG or data URIs): a report is read without a network. Cells of tables do not wrap but in a
+    table of class ``prose``.
+    """
+
+    name: str
+    render: Callable[[Any], str | None]
+    title: str = ""

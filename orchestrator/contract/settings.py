@@ -1,0 +1,274 @@
+"""What an experiment file may say: every key with its type, default and meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from orchestrator.contract.batch import Reduction
+
+
+class Section(BaseModel):
+    """A part of an experiment file: frozen, refuses unknown keys and numbers that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ComponentSpec(BaseModel):
+    """``{use: name, ...options}``; the options are judged by the component's own model."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    use: str = Field(description="name of an installed component; see `orchestrator plugins list`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelt_out(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"expected a component; write {{use: {value}}}")
+        return value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything beside ``use``."""
+        return dict(self.model_extra or {})
+
+
+class RewardSpec(ComponentSpec):
+    """A reward with its weight in the sum."""
+
+    weight: float = Field(1.0, description="factor of this reward in the score")
+
+
+class Schedule(Section):
+    """How long to train and how a step is cut up."""
+
+    steps: int = Field(100, ge=0, description="steps: sample, score, update")
+    tasks_per_step: int = Field(32, ge=1, description="tasks drawn for each step")
+    epochs: int = Field(1, ge=1, description="passes over the rollouts of a step")
+    minibatches: int = Field(1, ge=1, description="optimiser steps per epoch")
+    steps_per_round: int = Field(1, ge=1, description="steps between refreshes of the behaviour policy")
+    refresh_reference: Literal["never", "round"] = Field(
+        "never", description="when the reference becomes the trained policy"
+    )
+    refresh_optimizer: Literal["never", "round"] = Field(
+        "never", description="when the optimiser forgets its moments: round makes each round a training of its own"
+    )
+
+
+class Optimizer(Section):
+    """The optimiser and its learning rate."""
+
+    use: Literal["adamw", "rmsprop", "sgd"] = Field("adamw", description="algorithm")
+    lr: float = Field(1e-4, gt=0, description="peak learning rate")
+    warmup: int = Field(0, ge=0, description="optimiser steps of linear warm-up")
+    decay: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="after the warm-up, over the rest of the schedule's steps"
+    )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decay rates")
+    eps: float = Field(1e-8, gt=0, description="added to AdamW's and RMSProp's denominator")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="gradient norm is clipped to this; null: not at all")
+    critic_lr: float | None = Field(None, gt=0, description="learning rate of parameters under `critic`; null: lr")
+
+
+class Update(Section):
+    """How the rollouts of a step become gradients."""
+
+    reduction: Reduction | None = Field(None, description="overrides the reduction of per-token policy losses")
+    micro_batch_rows: int | None = Field(None, ge=1, description="most rows in one forward and backward pass")
+    micro_batch_tokens: int | None = Field(16384, ge=1, description="most padded tokens in one pass")
+    drop_constant_groups: bool = Field(False, description="leave out groups whose scores are all equal")
+    non_finite_limit: int = Field(3, ge=1, description="skipped updates in a row that fail the trial")
+
+
+class SamplingSpec(Section):
+    """How training rollouts are drawn."""
+
+    temperature: float = Field(1.0, ge=0, description="logits are divided by it; 0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="smallest nucleus of this mass")
+    top_k: int = Field(0, ge=0, description="most likely tokens kept; 0: all")
+    max_tokens: int = Field(64, ge=1, description="tokens per action")
+    max_turns: int = Field(32, ge=1, description="actions per episode")
+    concurrent: int = Field(1024, ge=1, description="episodes played side by side")
+
+
+class Evaluation(Section):
+    """Held-out measurement, its cost counted apart from training's."""
+
+    every: int = Field(10, ge=0, description="steps between evaluations; 0: only before and after training")
+    tasks: int = Field(64, ge=1, description="tasks from the front of the EVAL split")
+    samples: int = Field(4, ge=1, description="rollouts per task")
+    k: tuple[int, ...] = Field((1,), description="pass@k for these k, each at most `samples`")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="smallest nucleus of this mass")
+    success_at: float | None = Field(
+        None, description="score from which a rollout is right; null: the episode's `correct` metric"
+    )
+    first: bool = Field(True, description="evaluate before the first step")
+
+
+class Budget(Section):
+    """What an arm may spend; whatever is reached first ends the trial."""
+
+    generated_tokens: int | None = Field(None, ge=1, description="tokens (actions) generated for training")
+    seconds: float | None = Field(None, gt=0, description="wall-clock seconds of the trial")
+
+
+class Checkpoints(Section):
+    """When to save, and how many to keep."""
+
+    every: int = Field(10, ge=0, description="steps between checkpoints; 0: only at the end")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept")
+
+
+class Failures(Section):
+    """What a trial survives."""
+
+    rollout_share: float = Field(
+        0.2, ge=0, le=1, description="share of failed rollouts in a step above which the trial fails"
+    )
+    restarts: int = Field(2, ge=0, description="restarts of a trial whose worker died")
+
+
+class AshaScheduler(Section):
+    """Asynchronous successive halving (arXiv:1810.05934), its rungs measured in generated tokens."""
+
+    use: Literal["asha"]
+    grace: float | None = Field(
+        None,
+        gt=0,
+        description="cost of the lowest rung, in generated tokens (paper: r); null: nine tenths of what the first "
+        "trial had spent at its first evaluation after training began",
+    )
+    factor: float = Field(4.0, gt=1, description="the best 1/factor of a rung go on (paper: eta, sec. 3.2)")
+
+
+class MedianScheduler(Section):
+    """The median stopping rule (Golovin et al. 2017, Google Vizier, sec. 3.2.2)."""
+
+    use: Literal["median"]
+    grace: float = Field(0.0, ge=0, description="cost before which nothing is stopped, in generated tokens")
+    minimum: int = Field(3, ge=1, description="other trials that must have come as far before one is stopped")
+
+
+def _named(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) and value != "none" else value
+
+
+def _which(value: Any) -> str | None:
+    return value.get("use") if isinstance(value, dict) else getattr(value, "use", value)
+
+
+Scheduler = Annotated[
+    Annotated[
+        Annotated[Literal["none"], Tag("none")]
+        | Annotated[AshaScheduler, Tag("asha")]
+        | Annotated[MedianScheduler, Tag("median")],
+        Discriminator(
+            _which,
+            custom_error_type="scheduler",
+            custom_error_message="no such scheduler; expected none, {use: asha, ...} or {use: median, ...}",
+        ),
+    ],
+    BeforeValidator(_named),
+]
+
+
+class Tune(Section):
+    """How the search space is explored, each arm with the same budget."""
+
+    samples: int = Field(8, ge=1, description="configurations tried per arm; ignored by grid search")
+    searcher: Literal["random", "grid", "optuna"] = Field("random", description="who proposes configurations")
+    scheduler: Scheduler = Field("none", description="who stops trials early: none, or {use: asha | median, ...}")
+    metric: str | None = Field(None, description="what is compared; null: the report's metric")
+    mode: Literal["max", "min"] = Field("max", description="whether more is better")
+    seeds: int = Field(1, ge=1, description="tuning seeds per configuration, disjoint from `seeds`")
+    seed: int = Field(0, ge=0, description="of the searcher")
+
+
+class Resources(Section):
+    """What one trial may use."""
+
+    cpus: float = Field(1, gt=0, description="CPU cores per worker, torch threads included")
+    gpus: float = Field(0, ge=0, description="GPUs per worker")
+    workers: int = Field(1, ge=1, description="processes per trial; only 1 is played so far")
+    concurrent: int | None = Field(None, ge=1, description="trials at once; null: as many as fit")
+    address: str | None = Field(None, description="a running Ray cluster, or `auto`; null: a local one")
+
+
+class Tracking(Section):
+    """Where metrics go besides the run's own files."""
+
+    uri: str | None = Field(None, description="MLflow store or server; null: sqlite under the runs folder")
+    experiment: str | None = Field(None, description="MLflow experiment; null: the file's name")
+    enabled: bool = Field(True, description="false: no MLflow")
+    transcripts: int = Field(4, ge=0, description="rollout groups written per step")
+
+
+class ReportSettings(Section):
+    """What the verdict compares."""
+
+    metric: str | None = Field(None, description="null: eval/pass_at_1 where measured, else eval/reward/mean")
+    mode: Literal["max", "min"] = Field("max", description="whether more is better")
+    confidence: float = Field(0.95, gt=0, lt=1, description="of intervals and of the verdict")
+    baseline: str | None = Field(None, description="arm the others are compared with; null: the first")
+
+
+class Start(Section):
+    """A phase run once and shared by all arms and seeds that agree on it: a warm-up, or a checkpoint."""
+
+    recipe: str | None = Field(None, description="recipe of the phase, such as sft")
+    checkpoint: str | None = Field(None, description="directory with model.safetensors to start from instead")
+    seed: int = Field(0, ge=0, description="of the phase")
+    environment: dict[str, Any] | None = Field(
+        None, description="overlay over the trial's environment, as in {train_on: demonstrations}"
+    )
+    start: Start | None = Field(None, description="a phase that this phase begins with")
+    sampler: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+    advantage: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+    objective: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+    rewards: list[dict[str, Any]] | None = Field(None, description="overlay, as in an arm")
+    schedule: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+    optimizer: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+    update: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+    sampling: dict[str, Any] | None = Field(None, description="overlay, as in an arm")
+
+
+class Settings(Section):
+    """One trial, resolved: what a worker gets, beside its seed."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="names the run's directory")
+    recipe: str | None = Field(None, description="a method with its paper's defaults")
+    procedure: str = Field("train", description="what plays a trial; plugins may offer others than `train`")
+    environment: ComponentSpec
+    policy: ComponentSpec | None = None
+    sampler: ComponentSpec | None = None
+    rewards: tuple[RewardSpec, ...] = Field((), description="summed by weight; none: the episode's own rewards")
+    advantage: ComponentSpec | None = Field(None, description="null: the score itself, on every token")
+    objective: ComponentSpec | None = None
+    start: Start | None = None
+    schedule: Schedule = Schedule()
+    optimizer: Optimizer = Optimizer()
+    update: Update = Update()
+    sampling: SamplingSpec = SamplingSpec()
+    evaluation: Evaluation = Evaluation()
+    budget: Budget = Budget()
+    checkpoints: Checkpoints = Checkpoints()
+    failures: Failures = Failures()
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()
+    report: ReportSettings = ReportSettings()
+
+
+class Variation(Section):
+    """What an experiment varies: methods, seeds, options."""
+
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="overlays by name; none: one arm")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, description="one trial per arm and seed")
+    search: dict[str, dict[str, Any]] = Field(default_factory=dict, description="dotted path to {kind: arguments}")
+    tune: Tune = Tune()
+
+
+class Experiment(Variation, Settings):
+    """A whole experiment file: the settings all arms share, and what is varied."""

@@ -1,0 +1,83 @@
+"""What a plan will cost, found by asking samplers what they would play, without playing anything."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import Action, Rollout, RolloutGroup, RolloutRequest, Score, Split, Task, Turn
+from orchestrator.plugging.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The size of one trial; rollouts are None where the sampler could not be asked."""
+
+    steps: int
+    rollouts_per_step: int | None
+    evaluations: int
+    evaluation_rollouts: int
+    tokens_per_action: int  # at most
+    budget: int | None = None  # generated tokens at which the trial stops
+
+    @property
+    def rollouts(self) -> int | None:
+        """Training rollouts of the whole schedule."""
+        return None if self.rollouts_per_step is None else self.rollouts_per_step * self.steps
+
+
+def estimate(settings: Settings, registry: Registry) -> Estimate:
+    """Size one trial up.
+
+    A sampler that adapts to scores is answered with every second rollout right, so its figure is a middle course.
+    """
+    schedule, evaluation = settings.schedule, settings.evaluation
+    measured = set(range(evaluation.every, schedule.steps + 1, evaluation.every)) if evaluation.every else set()
+    measured |= {schedule.steps} | ({0} if evaluation.first else set())
+    return Estimate(
+        steps=schedule.steps,
+        rollouts_per_step=_rollouts_per_step(settings, registry) if schedule.steps else 0,
+        evaluations=len(measured),
+        evaluation_rollouts=len(measured) * evaluation.tasks * evaluation.samples,
+        tokens_per_action=settings.sampling.max_tokens,
+        budget=settings.budget.generated_tokens,
+    )
+
+
+def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
+    if settings.sampler is None:
+        return None
+    environment = registry.build("environment", settings.environment.use, settings.environment.options)
+    sampler = registry.build("sampler", settings.sampler.use, settings.sampler.options)
+    tasks = list(itertools.islice(environment.tasks(Split.TRAIN), settings.schedule.tasks_per_step))
+    counter = _Counter()
+    try:
+        sampler.sample(tasks, counter)
+    except Exception:  # a sampler that needs real rollouts cannot be asked; the estimate says so
+        return None
+    return counter.rollouts
+
+
+class _Counter:
+    """Answers a sampler's requests with empty rollouts and counts them."""
+
+    def __init__(self) -> None:
+        self.rollouts = 0
+
+    def __call__(self, requests: Sequence[RolloutRequest]) -> Sequence[RolloutGroup]:
+        self.rollouts += sum(request.count for request in requests)
+        return [_group(request.task, request.count) for request in requests]
+
+
+def _group(task: Task, count: int) -> RolloutGroup:
+    action = Action(tokens=(0,), logprobs=(0.0,), text="")
+    observation = task.prompt if task.prompt is not None else ()
+    turn = Turn(observation=observation, action=action)
+    scores = tuple(Score(value=float(index % 2)) for index in range(count))
+    rollouts = tuple(
+        Rollout(task_id=task.id, index=i, seed=i, turns=(turn,), metrics={"correct": scores[i].value})
+        for i in range(count)
+    )
+    return RolloutGroup(task=task, rollouts=rollouts, scores=scores)

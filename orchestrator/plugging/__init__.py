@@ -1,0 +1,1 @@
+"""Finds plugins, refuses those that would fail later, and builds their components."""

@@ -1,0 +1,207 @@
+"""The sweep's own record: one JSON object a line, appended before anything acts on it.
+
+Everything a resumed sweep must know is here: which trials exist, what they reported, what the scheduler decided, what
+the searcher proposed. Reading it back in order rebuilds the early-stopping state exactly.
+
+=============  =====================================================================================
+``kind``       other keys
+=============  =====================================================================================
+``sweep``      ``pid``, ``host``, ``resumed``
+``suggestion``  ``arm``, ``index``, ``values``: what the searcher proposed
+``trials``     ``specs``: trials were added, together or not at all; their whole specifications
+``start``      ``trial``: it was handed to a worker, for the first time or again
+``report``     ``trial``, ``step``, ``cost``, ``value``, ``decision``, ``rung``: one evaluation, judged
+``end``        ``trial``, ``status``, ``step``, ``error``
+=============  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from orchestrator.contract.plan import Phase, TrialSpec
+from orchestrator.errors import OrchestratorError
+
+logger = logging.getLogger(__name__)
+
+NAME = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One evaluation as the scheduler saw it. ``value`` is None where the trial did not measure the metric."""
+
+    trial: str
+    step: int
+    cost: float
+    value: float | None
+    decision: str  # continue or stop
+    rung: float | None = None  # the cost of the rung it entered
+
+
+@dataclass(slots=True, kw_only=True)
+class TrialHistory:
+    """What the journal knows of one trial."""
+
+    spec: TrialSpec
+    starts: int = 0
+    last_step: int = -1  # of its reports; steps only grow
+    value: float | None = None  # the last one measured
+    cost: float = 0.0
+    stopped: bool = False  # the scheduler said so
+    status: str = "pending"  # pending, running, done, stopped, failed
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class History:
+    """A journal read back."""
+
+    sweeps: int = 0  # times a driver took it up
+    trials: dict[str, TrialHistory] = field(default_factory=dict)  # in the order added
+    suggestions: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)  # by arm and index
+    reports: list[Report] = field(default_factory=list)
+
+
+class Journal:
+    """An open journal. One driver at a time: the file is locked while it is open."""
+
+    def __init__(self, directory: Path):
+        """Open the journal of a run for appending, and read what it holds into ``history``.
+
+        A last line cut off by a crash is dropped, said aloud.
+
+        :raises OrchestratorError: another process holds it, or a line in its middle is no record
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / NAME
+        self._file: IO[bytes] = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise OrchestratorError(
+                f"{self.path}: another process is running this sweep; wait for it, or end it before resuming"
+            ) from None
+        self._drop_torn_line()
+        self.history = read(directory)
+
+    def append(self, records: Iterable[Mapping[str, Any]], *, sync: bool = True) -> None:
+        """Write records and wait until the disk has them.
+
+        :param sync: False: hand them to the system only, which a killed driver survives but a power cut may not; for
+            what other files say too
+        :raises OSError: the disk is full; what was half written is dropped when the journal is next opened
+        """
+        lines = [json.dumps({**record, "time": time.time()}, separators=(",", ":")) for record in records]
+        if not lines:
+            return
+        self._file.write(("\n".join(lines) + "\n").encode())
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+    def _drop_torn_line(self) -> None:
+        size = self._file.seek(0, os.SEEK_END)
+        end = size
+        while end:
+            start = max(0, end - 4096)
+            self._file.seek(start)
+            found = self._file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            logger.warning("%s: dropped its last line, cut off by a crash (%d bytes)", self.path, size - end)
+            self._file.truncate(end)
+            os.fsync(self._file.fileno())
+
+
+def read(directory: Path) -> History:
+    """Read the journal of a run without opening it for writing; an unfinished last line is left out.
+
+    :raises OrchestratorError: a line is no record
+    """
+    history = History()
+    path = directory / NAME
+    try:
+        file = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return history
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                record = json.loads(line)
+                _apply(history, record)
+            except (ValueError, KeyError, TypeError) as error:
+                raise OrchestratorError(
+                    f"{path}, line {number}: no journal record ({type(error).__name__}: {error}). "
+                    f"Restore the file from a copy, or remove that line to go on without it."
+                ) from error
+    return history
+
+
+def sweep_record(*, resumed: bool) -> dict[str, Any]:
+    """A driver took the sweep up."""
+    return {"kind": "sweep", "pid": os.getpid(), "host": socket.gethostname(), "resumed": resumed}
+
+
+def trials_record(specs: Iterable[TrialSpec]) -> dict[str, Any]:
+    """Trials were added; one line, so that a crash adds all of them or none."""
+    return {"kind": "trials", "specs": [{**dataclasses.asdict(spec), "phase": spec.phase.value} for spec in specs]}
+
+
+def report_record(report: Report) -> dict[str, Any]:
+    """A trial reported an evaluation and was judged."""
+    return {"kind": "report", **dataclasses.asdict(report)}
+
+
+def _apply(history: History, record: Mapping[str, Any]) -> None:
+    match record["kind"]:
+        case "sweep":
+            history.sweeps += 1
+        case "suggestion":
+            history.suggestions[record["arm"], record["index"]] = record["values"]
+        case "trials":
+            for fields in record["specs"]:
+                spec = TrialSpec(**{**fields, "phase": Phase(fields["phase"])})
+                history.trials.setdefault(spec.id, TrialHistory(spec=spec))
+        case "start":
+            trial = history.trials[record["trial"]]
+            trial.starts += 1
+            trial.status, trial.error = "running", None
+        case "report":
+            names = {f.name for f in dataclasses.fields(Report)}
+            note_report(history, Report(**{name: value for name, value in record.items() if name in names}))
+        case "end":
+            trial = history.trials[record["trial"]]
+            trial.status, trial.error = record["status"], record.get("error")
+        case other:
+            logger.warning("journal: skipped a record of unknown kind %r; a newer version wrote it", other)
+
+
+def note_report(history: History, report: Report) -> None:
+    """Take a report into the history."""
+    trial = history.trials[report.trial]
+    trial.last_step, trial.cost = report.step, report.cost
+    trial.stopped = report.decision == "stop"
+    if report.value is not None:
+        trial.value = report.value
+    history.reports.append(report)

@@ -1,0 +1,1 @@
+"""Judges what arms measured: which is better, by how much, at equal cost."""

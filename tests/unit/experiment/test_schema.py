@@ -1,0 +1,71 @@
+"""The JSON Schema accepts what the planner accepts, and knows the installed plugins' options."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from orchestrator.api import load_registry
+from orchestrator.experiment.schema import experiment_schema
+
+jsonschema = pytest.importorskip("jsonschema")
+
+SWEEPS = sorted((Path(__file__).parents[3] / "sweeps").rglob("*.yaml"))
+SCHEMA = experiment_schema(load_registry())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def paths(data):
+    return sorted(error.json_path for error in VALIDATOR.iter_errors(data))
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_every_sweep_fits(path):
+    data = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+
+    assert [error.message for error in VALIDATOR.iter_errors(data)] == []
+
+
+def test_unknown_keys_are_found_at_every_level():
+    data = {
+        "name": "x",
+        "sead": 1,
+        "environment": {"use": "countdown", "nmbers": [3, 3]},
+        "schedule": {"stepz": 1},
+        "arms": {"a": {"recipe": "gropo"}, "b": {"seeds": [1]}, "c": None},
+    }
+
+    assert paths(data) == ["$", "$.arms.a.recipe", "$.arms.b", "$.environment", "$.schedule"]
+
+
+def test_options_follow_from_the_component_named():
+    assert paths({"name": "x", "sampler": {"use": "group", "count": 2}}) == []
+    assert paths({"name": "x", "sampler": {"use": "group", "count": "many"}}) != []
+    assert paths({"name": "x", "sampler": {"count": 2}}) == []  # of the recipe's sampler
+    assert paths({"name": "x", "rewards": [{"use": "exact", "weight": 2}]}) == []
+
+
+def test_search_words_and_schedulers_are_known():
+    good = {
+        "name": "x",
+        "search": {"optimizer.lr": {"loguniform": [1e-5, 1e-3]}},
+        "tune": {"scheduler": {"use": "asha"}},
+    }
+    bad = {"name": "x", "search": {"optimizer.lr": {"loguniform": [1]}}, "tune": {"scheduler": {"use": "pbt"}}}
+
+    assert paths(good) == []
+    assert paths(bad) == ["$.search['optimizer.lr'].loguniform", "$.tune.scheduler"]
+
+
+def test_a_nested_component_has_its_own_options_and_what_its_place_asks():
+    def mixture(**level):
+        return {"name": "x", "environment": {"use": "mixture", "worlds": [{"use": "countdown", **level}]}}
+
+    assert paths(mixture(level="easy", weight=0, numbers=[2, 3])) == []
+    assert paths(mixture(level="easy", nmbers=[2, 3])) == ["$.environment.worlds[0]"]
+    assert paths(mixture(numbers=[2, 3])) == ["$.environment.worlds[0]"]  # no level
+    assert set(paths(mixture(level="easy", weight="much"))) == {"$.environment.worlds[0].weight"}
