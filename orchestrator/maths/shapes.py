@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from orchestrator.batch import Batch
+
+class Masked(Protocol):
+    """What has rows and tokens, as a batch does."""
+
+    @property
+    def mask(self) -> Tensor:
+        """[B, T] bool."""
 
 
 def expect_shape(
-    tensor: Tensor, dimensions: str, *, like: Batch | Tensor | Mapping[str, int], name: str = "tensor"
+    tensor: Tensor, dimensions: str, *, like: Masked | Tensor | Mapping[str, int], name: str = "tensor"
 ) -> Tensor:
     """Check a tensor's shape against dimension letters and return the tensor.
 
@@ -46,7 +52,7 @@ def group_index(group: Tensor) -> tuple[Tensor, int]:
     return first.argsort().argsort()[inverse], len(ids)
 
 
-def _sizes(like: Batch | Tensor | Mapping[str, int], letters: list[str]) -> Mapping[str, int]:
+def _sizes(like: Masked | Tensor | Mapping[str, int], letters: list[str]) -> Mapping[str, int]:
     if isinstance(like, Mapping):
         return like
     if isinstance(like, torch.Tensor):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from orchestrator.api import Component, Speaks
 
-from .worlds_config import ChainSearchConfig, MiniWorldConfig, SearchQAConfig
+from .mini_world.config import MiniWorldConfig
+from .worlds_config import ChainSearchConfig, SearchQAConfig
 
 
 def _chain_search(config: ChainSearchConfig):

@@ -8,7 +8,7 @@ asked; policies that know dispatch read the snapshot.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from orchestrator.api import Features
 from .city import City
 
 if TYPE_CHECKING:
-    from .environment import DispatchEpisode
     from .fleet import Fleet
 
 VEHICLE = 8  # position (2), free seats, minutes to the pick-up, busy, clock, earned, the fleet's mean of it
@@ -68,13 +67,27 @@ def request_features(city: City, origin: np.ndarray, destination: np.ndarray, mi
     ).astype(np.float32)
 
 
+class Minute(Protocol):
+    """The world while a minute lasts: what the exact tables of its vehicles and requests are worked out from."""
+
+    @property
+    def clock(self) -> int:
+        """The minute it is."""
+
+    def pickup_minutes(self, rows: np.ndarray) -> np.ndarray:
+        """Minutes from each vehicle to each offered request, [n, M]."""
+
+    def pair_rewards(self, rows: np.ndarray) -> np.ndarray:
+        """Exact reward of each pair if it were made now, [n, M]."""
+
+
 class Snapshot:
     """The fleet and the offered requests at the start of one minute; kept by the observations made of it."""
 
     def __init__(
         self,
         *,
-        episode: DispatchEpisode,
+        episode: Minute,
         clock: int,
         opening: bool,
         vehicles: np.ndarray,
@@ -104,7 +117,7 @@ class Snapshot:
         """Exact reward of each pair if it were made now, [n, M]; only while this minute lasts."""
         return self._world().pair_rewards(rows)
 
-    def _world(self) -> DispatchEpisode:
+    def _world(self) -> Minute:
         if self._episode.clock != self.clock:
             raise RuntimeError(f"the world is at minute {self._episode.clock}, not at {self.clock} any more")
         return self._episode

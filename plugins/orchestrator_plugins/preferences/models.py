@@ -11,9 +11,9 @@ import torch
 
 from orchestrator.api import Message, Rollout, RolloutGroup
 
+from .answers import Comparison, answer_text, same_texts
 from .config import ModelScorer
 from .matrix import bradley_terry, from_logits, tie
-from .scorers import Comparison, answer_text, same_texts
 
 ANSWER = "{prompt}\n{answer}"
 PAIR = "{prompt}\n\nA: {first}\n\nB: {second}"

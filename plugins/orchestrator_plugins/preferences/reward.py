@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from orchestrator.api import RolloutGroup, Score
 
+from .answers import Scorer
 from .matrix import win_rates
-from .scorers import Scorer
 
 
 class Preference:

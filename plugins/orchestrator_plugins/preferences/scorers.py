@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from orchestrator.api import Reward, Rollout, RolloutGroup
+from orchestrator.api import Reward, RolloutGroup
 
+from .answers import Comparison, Scorer, answer_text, same_texts
 from .config import PreferenceConfig
 from .matrix import bradley_terry, from_logits, from_probabilities, tie
-
-
-class Comparison(NamedTuple):
-    """What a scorer found out about a group."""
-
-    matrix: NDArray[np.float64]  # [K, K]
-    scores: Sequence[float] | None = None  # K, where the scorer has any
-
-
-class Scorer(Protocol):
-    """Compares the rollouts of a group with one another."""
-
-    def compare(self, group: RolloutGroup) -> Comparison: ...
 
 
 def scorer_of(config: PreferenceConfig) -> Scorer:
@@ -75,25 +62,6 @@ class FunctionScorer:
             return Comparison(tie(bradley_terry(found, self.scale), same_texts(texts)), found.tolist())
         matrix = from_logits(found, self.scale) if self.gives == "logits" else from_probabilities(found)
         return Comparison(tie(matrix, same_texts(texts)))
-
-
-def answer_text(rollout: Rollout) -> str:
-    """What a rollout said, turn below turn.
-
-    :raises ValueError: its actions are no texts
-    """
-    said = [turn.action.text for turn in rollout.turns]
-    if any(text is None for text in said):
-        raise ValueError(
-            f"task {rollout.task_id!r}: actions without text cannot be read by a model or function; use "
-            f"preference with `reward`, or a policy that speaks messages"
-        )
-    return "\n".join(str(text) for text in said)
-
-
-def same_texts(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """[K, K] whether two answers read the same: neither beats the other."""
-    return np.array([[one == other for other in texts] for one in texts], dtype=bool).reshape(len(texts), len(texts))
 
 
 def _function(path: str) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from random import Random
 from orchestrator.api import Action, Feedback, Finish, Messages, Speaks, Split, Task
 
 from ..ranges import Remembered, drawn, wanted_range
-from ..worlds_config import MiniWorldConfig
+from .config import MiniWorldConfig
 from .generation import World, generate
 from .play import Play
 from .words import CANNOT, DIRECTIONS, DOOR, SUPPORTERS, UNKNOWN, VERBS
