@@ -23,7 +23,7 @@ from orchestrator_plugins.causal_lm.generation import Request
 
 from orchestrator.api import Action, Column, Sampling, Split, Trial, load_registry
 from orchestrator.experiment.files import parse_experiment
-from orchestrator.experiment.planner import make, settings
+from orchestrator.experiment.planner import make
 from orchestrator.runners.trial import build
 from orchestrator.training.loop import Training
 
@@ -105,13 +105,13 @@ def main() -> None:
     torch.set_num_threads(1)
     registry = load_registry(only=["baselines", "causal_lm", "countdown"])
     [spec] = make(parse_experiment(EXPERIMENT), registry).trials
-    ours, bare = build(settings(spec), registry, seed=0), build(settings(spec), registry, seed=0)
+    ours, bare = build(spec.settings, registry, seed=0), build(spec.settings, registry, seed=0)
     with tempfile.TemporaryDirectory() as directory:
         trial = Trial(
             id=spec.id,
             arm=spec.arm,
             seed=0,
-            config=spec.config,
+            settings=spec.settings,
             directory=Path(directory),
             record=lambda step, metrics: None,
             report=lambda step, metrics: None,

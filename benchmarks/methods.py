@@ -115,14 +115,14 @@ class Side:
             id=spec.id,
             arm=spec.arm,
             seed=0,
-            config=spec.config,
+            settings=spec.settings,
             directory=directory,
             record=lambda step, metrics: None,
             report=lambda step, metrics: None,
         )
-        self.schedule = spec.config["schedule"]
+        self.schedule = spec.settings.schedule
         directory.mkdir()
-        self.loop = Training(trial, build(plans.settings(spec), registry, seed=0))
+        self.loop = Training(trial, build(spec.settings, registry, seed=0))
         self.loop._begin_round(first=True)
         self._update, self.loop.trainer.update = self.loop.trainer.update, self._timed
         self._in_update = 0.0

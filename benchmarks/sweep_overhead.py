@@ -47,7 +47,7 @@ def provide_environments():
 
 @hookimpl
 def run_trial(trial, components):
-    if trial.config["procedure"] != "idle":
+    if trial.settings.procedure != "idle":
         return None
     for step in range(1, components.environment.steps + 1):
         row = {f"metric/{index}": float(step) for index in range(25)}
@@ -71,14 +71,13 @@ def ours(trials: int, folder: Path, *, steps: int = 0) -> float:
     """Seconds our runner takes for so many idle trials."""
     from orchestrator.api import load_registry
     from orchestrator.contract.plan import Plan, TrialSpec
-    from orchestrator.contract.settings import Settings
+    from orchestrator.contract.settings import Experiment, Settings
     from orchestrator.runners import tune
 
-    settings = Settings.model_validate(
-        {"name": "idle", "procedure": "idle", "environment": {"use": "idle", "steps": steps}}
-    ).model_dump(mode="json")
-    specs = tuple(TrialSpec(id=f"idle-s{seed}", arm="idle", seed=seed, config=settings) for seed in range(trials))
-    plan = Plan(name="idle", experiment={}, trials=specs, fingerprint=load_registry().manager.fingerprint())
+    data = {"name": "idle", "procedure": "idle", "environment": {"use": "idle", "steps": steps}}
+    settings = Settings.model_validate(data)
+    specs = tuple(TrialSpec(id=f"idle-s{seed}", arm="idle", seed=seed, settings=settings) for seed in range(trials))
+    plan = Plan(name="idle", experiment=Experiment.model_validate(data), trials=specs, fingerprint=load_registry().manager.fingerprint())
     began = time.perf_counter()
     results = tune.run(plan, folder)
     elapsed = time.perf_counter() - began

@@ -59,12 +59,12 @@ def training(overlay: dict[str, Any], shared: dict[str, Any], registry: Registry
         id=spec.id,
         arm=spec.arm,
         seed=0,
-        config=spec.config,
+        settings=spec.settings,
         directory=directory,
         record=lambda step, metrics: None,
         report=lambda step, metrics: None,
     )
-    loop = Training(trial, build(plans.settings(spec), registry, seed=0))
+    loop = Training(trial, build(spec.settings, registry, seed=0))
     loop._begin_round(first=True)
     return loop
 

@@ -36,7 +36,6 @@ from orchestrator.contract.component import (
     UseSampler,
 )
 from orchestrator.contract.markers import hookimpl
-from orchestrator.contract.plan import Components
 from orchestrator.contract.roles import (
     AdvantageEstimator,
     BetweenRounds,
@@ -74,7 +73,6 @@ from orchestrator.contract.types import (
     Split,
     Stop,
     Task,
-    Trial,
     TrialResult,
     Turn,
 )
@@ -82,7 +80,8 @@ from orchestrator.errors import ConfigError, ContextError, OrchestratorError, Pr
 from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
-    from orchestrator.contract.plan import Plan
+    from orchestrator.contract.plan import Components, Plan, Trial, TrialSpec
+    from orchestrator.contract.settings import Experiment, Settings
     from orchestrator.maths.advantages import (
         discounted_returns,
         generalised_advantages,
@@ -105,8 +104,13 @@ if TYPE_CHECKING:
     from orchestrator.training.regulariser import Regulariser
 
 _LAZY = {
+    "Components": "orchestrator.contract.plan",
+    "Experiment": "orchestrator.contract.settings",
     "Plan": "orchestrator.contract.plan",
     "Regulariser": "orchestrator.training.regulariser",
+    "Settings": "orchestrator.contract.settings",
+    "Trial": "orchestrator.contract.plan",
+    "TrialSpec": "orchestrator.contract.plan",
     "clipped_surrogate": "orchestrator.maths.losses",
     "clipped_value_loss": "orchestrator.maths.losses",
     "cross_entropy": "orchestrator.maths.losses",
@@ -155,6 +159,7 @@ __all__ = [
     "Environment",
     "Episode",
     "Evaluates",
+    "Experiment",
     "Features",
     "Feedback",
     "Finish",
@@ -189,6 +194,7 @@ __all__ = [
     "Sampling",
     "ScalesGradient",
     "Score",
+    "Settings",
     "Speaks",
     "Split",
     "Stateful",
@@ -199,6 +205,7 @@ __all__ = [
     "Trial",
     "TrialError",
     "TrialResult",
+    "TrialSpec",
     "Turn",
     "Use",
     "UseAdvantage",

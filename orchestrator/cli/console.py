@@ -15,8 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.experiment.planner import start_settings
+
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan
+    from orchestrator.contract.settings import Settings
     from orchestrator.errors import Problem
 
 out = Console(soft_wrap=False)
@@ -110,9 +113,9 @@ class TrialTable:
     def __init__(self, plan: Plan, console: Console):
         self._console = console
         self._rows: dict[str, _Row] = {}
-        self._example = next(iter(plan.arms.values()), {})
+        self._example = next(iter(plan.arms.values()), None)
         for trial in plan.trials:
-            self._rows[trial.id] = self._row(trial.config)
+            self._rows[trial.id] = self._row(trial.settings)
         self._began = time.monotonic()
         self._live: Live | None = None
 
@@ -131,8 +134,11 @@ class TrialTable:
 
     def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
         """Hear that a trial moved on."""
-        shared = trial.startswith("start-")  # a warm-up, played once for all who begin with it
-        row = self._rows.setdefault(trial, self._row((self._example.get("start") or {}) if shared else self._example))
+        row = self._rows.get(trial)
+        if row is None:
+            shared = trial.startswith("start-")  # a warm-up, played once for all who begin with it
+            settings = start_settings(self._example) if shared and self._example is not None else self._example
+            row = self._rows[trial] = self._row(settings)
         changed = row.status != status
         row.status, row.step = status, max(step, row.step)
         row.metrics.update(metrics)
@@ -142,9 +148,10 @@ class TrialTable:
             row.said = now
             self._console.print(self._line(trial, row), highlight=False, soft_wrap=True, markup=False)
 
-    def _row(self, config: Mapping[str, Any]) -> _Row:
-        schedule, budget = config.get("schedule") or {}, config.get("budget") or {}
-        return _Row(steps=schedule.get("steps"), budget=budget.get("generated_tokens"))
+    def _row(self, settings: Settings | None) -> _Row:
+        if settings is None:
+            return _Row(steps=None, budget=None)
+        return _Row(steps=settings.schedule.steps, budget=settings.budget.generated_tokens)
 
     def _line(self, trial: str, row: _Row) -> str:
         step, reward, speed, left = row.cells()

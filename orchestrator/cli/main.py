@@ -231,11 +231,9 @@ def _make_plan(file: Path, settings: Sequence[str]) -> tuple[Plan, Registry]:
 
 def _refuse_unplayable(plan: Plan, local: bool) -> None:
     """Refuse what this machine cannot start, before a directory is made for it."""
-    from orchestrator.contract.settings import Resources
-
-    resources = Resources.model_validate(plan.experiment["resources"])
+    resources = plan.experiment.resources
     problems = []
-    if local and plan.experiment["search"]:
+    if local and plan.experiment.search:
         problems.append(Problem("--local", "a search needs the sweep runner, which confirms the best; drop --local"))
     if local and resources.workers > 1:
         problems.append(Problem("resources.workers", f"{resources.workers} workers need Ray; drop --local"))
@@ -319,10 +317,8 @@ def _reason(error: str | None) -> str:
 
 
 def _results(plan: Plan, directory: Path, registry: Registry, local: bool, watcher: TrialTable) -> list[TrialResult]:
-    from orchestrator.contract.settings import Resources
-
-    resources = Resources.model_validate(plan.experiment["resources"])
-    alone = len(plan.trials) == 1 and not plan.experiment["search"]
+    resources = plan.experiment.resources
+    alone = len(plan.trials) == 1 and not plan.experiment.search
     if local or (alone and resources.workers == 1 and resources.address is None):
         from orchestrator.runners import local as runner
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from orchestrator.cli.console import flatten, table
-from orchestrator.contract.settings import Settings, Tune
+from orchestrator.contract.settings import Settings
 from orchestrator.experiment.estimate import Estimate, estimate
 from orchestrator.plugging.registry import Registry
 
@@ -23,7 +23,7 @@ _FEWEST_FOLDED = 13  # longer lists of trials show their first and last ones
 
 def show_plan(plan: Plan, registry: Registry, console: Console) -> None:
     """Print what would run."""
-    resolved = {arm: expanded(Settings.model_validate(config), registry) for arm, config in plan.arms.items()}
+    resolved = {arm: expanded(settings, registry) for arm, settings in plan.arms.items()}
     _show_options(resolved, console)
     _show_search(plan, console)
     _show_trials(plan, console)
@@ -37,8 +37,7 @@ def expanded(settings: Settings, registry: Registry) -> dict[str, Any]:
     def full(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         extra = {"use": spec["use"]} | ({"weight": spec["weight"]} if role == "reward" else {})
         options = {key: value for key, value in spec.items() if key not in extra}
-        config = registry.describe(role, spec["use"]).config.model_validate(options)
-        return extra | config.model_dump(mode="json")
+        return extra | registry.options(role, spec["use"], options).model_dump(mode="json")
 
     for role in ("environment", "policy", "sampler", "advantage", "objective"):
         if data[role] is not None:
@@ -66,17 +65,17 @@ def _show_options(resolved: Mapping[str, Mapping[str, Any]], console: Console) -
 
 
 def _show_search(plan: Plan, console: Console) -> None:
-    if not plan.experiment["search"]:
+    if not plan.experiment.search:
         return
-    tune = Tune.model_validate(plan.experiment["tune"])
+    tune = plan.experiment.tune
     scheduler = tune.scheduler if isinstance(tune.scheduler, str) else tune.scheduler.use
     console.print(Text("\nsearch", style="bold"))
-    for path, spec in plan.experiment["search"].items():
+    for path, spec in plan.experiment.search.items():
         console.print(Text(f"  {path} ~ {_word(spec)}"), soft_wrap=True)
     samples = "every combination" if tune.searcher == "grid" else f"{tune.samples} configurations"
     console.print(
         f"  {samples} per arm on {tune.seeds} tuning seed(s), searcher {tune.searcher}, scheduler {scheduler}; "
-        f"the best of each arm is confirmed on seeds {plan.experiment['seeds']}",
+        f"the best of each arm is confirmed on seeds {list(plan.experiment.seeds)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -100,8 +99,8 @@ def _show_trials(plan: Plan, console: Console) -> None:
 
 def _show_size(plan: Plan, registry: Registry, console: Console) -> None:
     made = table("arm", "steps", "rollouts a step", "rollouts", "evaluation rollouts", "generated tokens")
-    for arm, config in plan.arms.items():
-        size = estimate(Settings.model_validate(config), registry)
+    for arm, settings in plan.arms.items():
+        size = estimate(settings, registry)
         rollouts = "unknown" if size.rollouts is None else f"{size.rollouts:,}"
         per_step = "unknown" if size.rollouts_per_step is None else f"{size.rollouts_per_step:,}"
         made.add_row(arm, f"{size.steps:,}", per_step, rollouts, f"{size.evaluation_rollouts:,}", _tokens(size))

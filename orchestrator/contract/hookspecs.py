@@ -15,8 +15,8 @@ from orchestrator.contract.markers import hookspec
 
 if TYPE_CHECKING:
     from orchestrator.contract.component import Command, Component, Recipe, ReportSection
-    from orchestrator.contract.plan import Components, Plan
-    from orchestrator.contract.types import RolloutGroup, Trial, TrialResult
+    from orchestrator.contract.plan import Components, Plan, Trial
+    from orchestrator.contract.types import RolloutGroup, TrialResult
     from orchestrator.errors import Problem
 
 # --- load -------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def on_sweep_end(plan: Plan, directory: Path, results: Sequence[TrialResult]) ->
 def run_trial(trial: Trial, components: Components) -> TrialResult | None:
     """Play one trial to its end; return None to leave it to the next implementation.
 
-    :param trial: the trial; ``trial.config["procedure"]`` names the procedure it asks for
+    :param trial: the trial; ``trial.settings.procedure`` names the procedure it asks for
     :param components: the built components; those the experiment does not name are None
 
     The core's own implementation plays the procedure ``train`` and comes last.

@@ -1,13 +1,17 @@
-"""What is to be run: a plan, its trials, and the built components of one trial."""
+"""What is to be run: a plan, its trials, a trial as it runs, and its built components."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import ValidationError
+
+from orchestrator.contract.settings import Experiment, Settings
 
 if TYPE_CHECKING:
     from orchestrator.contract.component import Component, PluginInfo, Recipe
@@ -18,11 +22,12 @@ class Phase(StrEnum):
 
     TUNE = "tune"  # one sample of an arm's search space, on a tuning seed; never enters the verdict
     CONFIRM = "confirm"  # an arm's chosen settings on one of the experiment's seeds
+    START = "start"  # a phase that trials share and begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
-    """One trial as it crosses the process line: plain JSON."""
+    """One trial of a plan; crosses the process line as JSON."""
 
     id: str  # file-name safe, unique in the plan: dars-s0, tune-dars-003-s1000
     arm: str
@@ -30,7 +35,30 @@ class TrialSpec:
     phase: Phase = Phase.CONFIRM
     sample: int | None = None  # index of the searched configuration
     searched: Mapping[str, Any] = field(default_factory=dict)  # dotted path to chosen value
-    config: Mapping[str, Any]  # orchestrator.contract.settings.Settings as plain JSON
+    settings: Settings
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain JSON, made anew at each call."""
+        return self.settings.model_dump(mode="json")
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial as plain JSON."""
+        fields = {name: getattr(self, name) for name in ("id", "arm", "seed", "phase", "sample")}
+        return {**fields, "phase": self.phase.value, "searched": dict(self.searched), "config": self.config}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
+        """Read what ``to_json`` made.
+
+        :raises ValueError: the data are no trial
+        """
+        try:
+            fields = dict(data)
+            phase, settings = Phase(fields.pop("phase")), Settings.model_validate(fields.pop("config"))
+            return cls(phase=phase, settings=settings, **fields)
+        except (TypeError, KeyError, ValidationError) as error:
+            raise ValueError(f"this is no trial: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +66,25 @@ class Plan:
     """Every trial of an experiment, resolved and judged."""
 
     name: str
-    experiment: Mapping[str, Any]  # orchestrator.contract.settings.Experiment as plain JSON
+    experiment: Experiment
     trials: tuple[TrialSpec, ...]  # with a search: the tuning trials known beforehand
     fingerprint: Mapping[str, str]  # PluginManager.fingerprint of the driver
-    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Settings by arm, as plain JSON
+    arms: Mapping[str, Settings] = field(default_factory=dict)
     commit: str | None = None
     source: str | None = None  # path of the experiment file
 
     def to_json(self) -> str:
         """Write the plan as JSON text, the same for the same plan."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        data = {
+            "name": self.name,
+            "experiment": self.experiment.model_dump(mode="json"),
+            "trials": [trial.to_json() for trial in self.trials],
+            "fingerprint": dict(self.fingerprint),
+            "arms": {arm: settings.model_dump(mode="json") for arm, settings in self.arms.items()},
+            "commit": self.commit,
+            "source": self.source,
+        }
+        return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -57,10 +94,31 @@ class Plan:
         """
         try:
             data = json.loads(text)
-            trials = [TrialSpec(**{**trial, "phase": Phase(trial["phase"])}) for trial in data.pop("trials")]
-            return cls(trials=tuple(trials), **data)
-        except (TypeError, KeyError, AttributeError) as error:
+            experiment = Experiment.model_validate(data.pop("experiment"))
+            arms = {arm: Settings.model_validate(config) for arm, config in data.pop("arms", {}).items()}
+            trials = tuple(TrialSpec.from_json(trial) for trial in data.pop("trials"))
+            return cls(experiment=experiment, arms=arms, trials=trials, **data)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"this is no plan: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A running trial as hooks see it. Read-only; the two callables are for implementations of ``run_trial``."""
+
+    id: str
+    arm: str
+    seed: int
+    phase: Phase = Phase.CONFIRM
+    settings: Settings
+    directory: Path  # trials/<id>/ of the run
+    record: Callable[[int, Mapping[str, float]], None]  # (step, metrics): one row of metrics.jsonl
+    report: Callable[[int, Mapping[str, float]], None]  # the same, and the sweep's scheduler sees it
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain JSON, made anew at each call."""
+        return self.settings.model_dump(mode="json")
 
 
 class ComponentSource(Protocol):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
@@ -180,19 +179,6 @@ class Context:
     observations: Sequence[Observation]  # this and the next may be live: valid during the call only
     actions: Sequence[Action]
     seed: int  # of this action; equal contexts with equal seeds act alike, whatever else is in the call
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """A running trial as hooks see it. Read-only; the two callables are for implementations of ``run_trial``."""
-
-    id: str
-    arm: str
-    seed: int
-    config: Mapping[str, Any]  # the resolved experiment of this trial, plain JSON
-    directory: Path  # trials/<id>/ of the run
-    record: Callable[[int, Mapping[str, float]], None]  # (step, metrics): one row of metrics.jsonl
-    report: Callable[[int, Mapping[str, float]], None]  # the same, and the sweep's scheduler sees it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,40 +1,20 @@
-"""What an experiment must satisfy beyond the types of its keys; every function returns all problems it finds."""
+"""What an arm must satisfy beyond the types of its keys; every check returns all problems it finds."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from orchestrator.contract.component import Component
-from orchestrator.contract.settings import Settings, Variation
-from orchestrator.contract.types import Couples, Split, Task
-from orchestrator.errors import ConfigError, Problem, did_you_mean
+from orchestrator.contract.component import Component, Role
+from orchestrator.contract.settings import Settings
+from orchestrator.contract.types import Couples, Speaks, Split, Task
+from orchestrator.errors import Problem, did_you_mean
 from orchestrator.experiment.arms import Arm
-from orchestrator.plugging.registry import Registry, leaves, option_problems
+from orchestrator.plugging.registry import Choice, Registry
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
-_SINGLE = ("environment", "policy", "sampler", "advantage", "objective")
-_BUILT = ("environment", "sampler", "advantage", "objective", "reward")  # policies are dear, the rest is cheap
 _REQUIRED = ("policy", "sampler", "objective")  # of procedure `train`; without an advantage the score itself is used
-_NOT_SEARCHED = (
-    "name",
-    "recipe",
-    "procedure",
-    "environment",
-    "evaluation",
-    "budget",
-    "resources",
-    "tracking",
-    "report",
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,172 +24,13 @@ class Judged:
     arm: Arm
     settings: Settings
     unsound: frozenset[str]
-    built: Mapping[str, Any] = field(default_factory=dict)  # by the path of the component
+    chosen: Mapping[str, Choice] = field(default_factory=dict)  # components with sound options, by their path
+    built: Mapping[str, Any] = field(default_factory=dict)  # those that are built when planning, by their path
 
     @property
     def is_sound(self) -> bool:
         """Whether the settings are those the user wrote."""
         return not self.unsound
-
-
-class Builder:
-    """Builds components at plan time, each distinct one once, so that constructors' errors come out early."""
-
-    def __init__(self, registry: Registry):
-        self._registry = registry
-        self._made: dict[str, tuple[Any, list[Problem]]] = {}
-
-    def build(self, role: str, spec: Mapping[str, Any], path: str) -> tuple[Any, list[Problem]]:
-        """Build one component; what it raises becomes a problem that names the plugin."""
-        options = _options(role, spec)
-        key = json.dumps([role, spec["use"], options], sort_keys=True, default=repr)
-        if key not in self._made:
-            try:
-                self._made[key] = self._registry.build(role, spec["use"], options), []
-            except ConfigError as error:
-                self._made[key] = None, list(error.problems)
-            except Exception as error:
-                notes = "; ".join(getattr(error, "__notes__", ()))
-                words = f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
-                self._made[key] = None, [Problem("", f"cannot be built: {words}")]
-        built, problems = self._made[key]
-        return built, [Problem(_placed(problem.path, role, path), problem.message) for problem in problems]
-
-
-def _placed(own: str, role: str, path: str) -> str:
-    """Where in the experiment the trouble is that a component calls ``environment.id``, say, wherever it stands itself."""
-    head, _, option = own.partition(".")
-    return f"{path}.{option}" if head == role and option else path
-
-
-def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[Problem]]:
-    """Judge one arm: types, options, what its components need of each other."""
-    problems: list[Problem] = []
-    settings, unsound = _settings(arm.data, problems)
-    built: dict[str, Any] = {}
-    for path, role, spec in _component_specs(arm.data):
-        options = _options(role, spec)
-        found = list(_not_finite(options, path)) or registry.problems(role, spec["use"], options, path)
-        if not found and role in _BUILT:
-            built[path], found = builder.build(role, spec, path)
-        if found:
-            unsound = unsound | {path.partition(".")[0]}
-        problems += found
-    judged = Judged(arm=arm, settings=settings, unsound=unsound, built=built)
-    for reads, check in _CHECKS:
-        if not unsound.intersection(reads):
-            problems += check(judged, registry)
-    return judged, [Problem(arm.typed(problem.path), problem.message) for problem in problems]
-
-
-def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterator[Problem]:
-    """Judge what the experiment varies against itself and against the arms."""
-    names = [one.arm.name for one in judged]
-    for name in names if variation.arms else ():
-        if not _SAFE_NAME.fullmatch(name):
-            yield Problem(
-                f"arms.{name}",
-                f"{name!r} names files: use at most 80 letters, digits and `_ . + -`, a letter or digit first",
-            )
-    folded: dict[str, str] = {}
-    for name in names:
-        if name.lower() in folded:
-            yield Problem(
-                f"arms.{name}",
-                f"differs from arm {folded[name.lower()]!r} only in case, which some file systems ignore",
-            )
-        folded.setdefault(name.lower(), name)
-    twice = sorted({seed for seed in variation.seeds if variation.seeds.count(seed) > 1})
-    if twice:
-        yield Problem("seeds", f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
-    if variation.tune.scheduler != "none" and not variation.search:
-        yield Problem("tune.scheduler", "stops trials of a search early, and there is no `search`; add one, or drop it")
-    if variation.search and variation.tune.searcher == "optuna" and importlib.util.find_spec("optuna") is None:
-        yield Problem("tune.searcher", "optuna is not installed; pip install optuna, or use random")
-    for one in judged:
-        baseline = one.settings.report.baseline
-        if baseline is not None and baseline not in names:
-            yield Problem(
-                "report.baseline", f"no arm {baseline!r}{did_you_mean(baseline, names)} Arms: {', '.join(names)}"
-            )
-
-
-def searched_problems(
-    judged: Judged, path: str, values: Iterable[Any], apply: Callable[[Any], Any], registry: Registry
-) -> Iterator[Problem]:
-    """Judge a searched option in one arm: that it exists, and that every value is within its bounds.
-
-    :param apply: lays a value of the option over the arm's data
-    """
-    top = path.partition(".")[0]
-    if top in _NOT_SEARCHED or top not in Settings.model_fields:
-        near = did_you_mean(top, Settings.model_fields)
-        reason = "decides what is compared and cannot be searched" if top in _NOT_SEARCHED else f"is no option{near}"
-        yield Problem(f"search.{path}", f"{top} {reason}")
-        return
-    if top in judged.unsound:
-        return
-    for value in values:
-        data = apply(value)
-        problems: list[Problem] = []
-        _settings(data, problems)
-        for where, role, spec in _component_specs(data):
-            if where.partition(".")[0] == top:
-                problems += registry.problems(role, spec["use"], _options(role, spec), where)
-        for problem in problems:
-            if problem.path.partition(".")[0] == top:
-                detail = "" if problem.path == path else f"{problem.path}: "
-                yield Problem(f"search.{path}", f"{detail}{problem.message}")
-
-
-def _settings(data: Mapping[str, Any], problems: list[Problem]) -> tuple[Settings, frozenset[str]]:
-    """Judge an arm's data; sections with problems are replaced by their defaults."""
-    try:
-        return Settings.model_validate(data), frozenset()
-    except ValidationError as error:
-        found = option_problems(error, Settings, "", data)
-    problems += [_helped(problem) for problem in found]
-    unsound = frozenset(problem.path.partition(".")[0] for problem in found)
-    rest = {key: value for key, value in data.items() if key not in unsound}
-    rest.setdefault("name", "unnamed")
-    rest.setdefault("environment", {"use": "unknown"})
-    return Settings.model_validate(rest), unsound
-
-
-def _helped(problem: Problem) -> Problem:
-    if problem.message.startswith("missing") and problem.path == "environment":
-        return Problem(problem.path, "missing; name the world to act in, as in environment: {use: countdown}")
-    if problem.message.startswith("missing") and problem.path == "name":
-        return Problem(problem.path, "missing; it names the run's directory")
-    if problem.message.startswith("missing") and problem.path.endswith(".use"):
-        return Problem(problem.path, "missing; name the component these options are for, or a recipe that does")
-    return problem
-
-
-def _component_specs(data: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Path, role and specification of every component whose ``use`` can be looked up."""
-    for key in _SINGLE:
-        spec = data.get(key)
-        if isinstance(spec, Mapping) and isinstance(spec.get("use"), str):
-            yield key, key, spec
-    rewards = data.get("rewards")
-    for index, spec in enumerate(rewards if isinstance(rewards, list | tuple) else ()):
-        if isinstance(spec, Mapping) and isinstance(spec.get("use"), str):
-            yield f"rewards.{index}", "reward", spec
-
-
-def _options(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key != "use" and (role, key) != ("reward", "weight")}
-
-
-def _not_finite(options: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    """Numbers among a component's options that no plan can hold: JSON has only finite ones."""
-    for place, value in leaves(options, path):
-        if isinstance(value, float) and not math.isfinite(value):
-            yield Problem(place, f"Input should be a finite number; got {value}")
-
-
-# --- one arm ----------------------------------------------------------------------------------------------
 
 
 def _roles_filled(judged: Judged, registry: Registry) -> Iterator[Problem]:
@@ -235,43 +56,34 @@ def _procedure_played(judged: Judged, registry: Registry) -> Iterator[Problem]:
 
 
 def _same_language(judged: Judged, registry: Registry) -> Iterator[Problem]:
-    settings = judged.settings
-    if settings.policy is None:
+    policy, spoken = judged.chosen.get("policy"), _spoken(judged)
+    if policy is None or spoken is None:
         return
-    environment, policy = settings.environment.use, settings.policy.use
-    spoken = _declared(registry, "environment", environment).speaks or getattr(
-        judged.built.get("environment"), "speaks", None
-    )
-    understood = _declared(registry, "policy", policy).speaks
-    if spoken and understood and spoken != understood:
-        fitting = [name for name in registry.names("policy") if _declared(registry, "policy", name).speaks == spoken]
+    understood = policy.component.speaks
+    if understood and spoken != understood:
+        fitting = [name for name in registry.names("policy") if _policy(registry, name).speaks == spoken]
         yield Problem(
             "policy.use",
-            f"{policy} understands {understood}, but environment {environment} speaks {spoken}; "
-            f"policies for {spoken}: {', '.join(fitting) or 'none installed'}",
+            f"{policy.component.name} understands {understood}, but environment {judged.settings.environment.use} speaks "
+            f"{spoken}; policies for {spoken}: {', '.join(fitting) or 'none installed'}",
         )
 
 
 def _parts_same_language(judged: Judged, registry: Registry) -> Iterator[Problem]:
     """Components that work with one language only, nested ones included."""
-    settings = judged.settings
-    spoken = _declared(registry, "environment", settings.environment.use).speaks or getattr(
-        judged.built.get("environment"), "speaks", None
-    )
+    spoken = _spoken(judged)
     if spoken is None:
         return
-    parts = [(role, role, getattr(settings, role)) for role in ("sampler", "advantage", "objective")]
-    parts += [(f"rewards.{index}", "reward", spec) for index, spec in enumerate(settings.rewards)]
-    for path, role, spec in parts:
-        if spec is None:
+    for path, choice in judged.chosen.items():
+        if choice.role in (Role.ENVIRONMENT, Role.POLICY):
             continue
-        for where, inner_role, name in registry.named(role, spec.use, spec.options, path):
-            only = _declared(registry, inner_role, name).speaks
+        for where, part in choice.walk(path):
+            only = part.component.speaks
             if only not in (None, spoken):
                 yield Problem(
                     f"{where}.use",
-                    f"{name} works with {only} only, but environment {settings.environment.use} speaks {spoken}; "
-                    f"choose another {inner_role} or environment",
+                    f"{part.component.name} works with {only} only, but environment {judged.settings.environment.use} "
+                    f"speaks {spoken}; choose another {part.role} or environment",
                 )
 
 
@@ -310,17 +122,17 @@ def _siblings_enough(judged: Judged, registry: Registry) -> Iterator[Problem]:
 
 
 def _needs_met(judged: Judged, registry: Registry) -> Iterator[Problem]:
-    policy = judged.settings.policy
-    offered = None if policy is None else _declared(registry, "policy", policy.use).columns
-    if offered is None:
+    policy = judged.chosen.get("policy")
+    if policy is None or policy.component.columns is None:
         return
+    offered = policy.component.columns
     for role in ("advantage", "objective"):
         part, spec = judged.built.get(role), getattr(judged.settings, role)
         lacking = sorted({need.column for need in getattr(part, "needs", ())} - offered)
         if lacking:
             yield Problem(
                 role,
-                f"{spec.use} needs {', '.join(lacking)} of the policy, and {policy.use} computes only "
+                f"{spec.use} needs {', '.join(lacking)} of the policy, and {policy.component.name} computes only "
                 f"{', '.join(sorted(offered))}; choose another {role} or policy",
             )
 
@@ -415,7 +227,7 @@ def _one_worker(judged: Judged, registry: Registry) -> Iterator[Problem]:
         )
 
 
-_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Problem]]], ...] = (
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Problem]]], ...] = (
     # the sections a check reads, and the check; one whose sections have problems of their own is left out
     (("procedure", "policy", "sampler", "objective"), _roles_filled),
     (("procedure",), _procedure_played),
@@ -434,9 +246,14 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Prob
 )
 
 
-def _declared(registry: Registry, role: str, name: str) -> Component:
-    if name in registry.names(role):
-        described = registry.describe(role, name)
-        assert isinstance(described, Component)
-        return described
-    return Component(name=name, build=lambda _: None)
+def _spoken(judged: Judged) -> Speaks | None:
+    """What the arm's environment speaks, as declared or as built; None where it is unsound."""
+    environment = judged.chosen.get("environment")
+    declared = None if environment is None else environment.component.speaks
+    return declared or getattr(judged.built.get("environment"), "speaks", None)
+
+
+def _policy(registry: Registry, name: str) -> Component:
+    described = registry.describe("policy", name)
+    assert isinstance(described, Component)
+    return described

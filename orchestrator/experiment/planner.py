@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
-from orchestrator.contract.settings import Experiment, Settings, Variation
+from orchestrator.contract.settings import ComponentSpec, Experiment, Settings, Variation
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.experiment import search
 from orchestrator.experiment.arms import VARIED, Layout, lay_out, start_data, start_of
-from orchestrator.experiment.checks import Builder, Judged, judge, searched_problems, variation_problems
+from orchestrator.experiment.checks import Judged
+from orchestrator.experiment.judging import Builder, judge, searched_problems, variation_problems
 from orchestrator.experiment.overlay import at, merge
-from orchestrator.plugging.registry import Registry, option_problems
+from orchestrator.plugging.options import option_problems
+from orchestrator.plugging.registry import Registry
 
 if TYPE_CHECKING:
     from orchestrator.experiment.files import RawExperiment
@@ -57,16 +59,6 @@ def make(raw: RawExperiment, registry: Registry) -> Plan:
     if problems:
         raise ConfigError(dict.fromkeys(problems))
     return plan
-
-
-def arms(plan: Plan) -> tuple[str, ...]:
-    """Names of the plan's arms, in the order of the file."""
-    return tuple(plan.arms)
-
-
-def settings(spec: TrialSpec) -> Settings:
-    """The settings of one trial."""
-    return Settings.model_validate(dict(spec.config))
 
 
 def start_settings(settings: Settings) -> Settings | None:
@@ -110,8 +102,7 @@ def start_key(settings: Settings) -> str:
 
 def tuning_seeds(plan: Plan) -> tuple[int, ...]:
     """Seeds of tuning trials: as many as ``tune.seeds``, none of them among the experiment's own."""
-    variation = _variation_of(plan)
-    return tuple(_tuning_seeds(variation))
+    return tuple(_tuning_seeds(plan.experiment))
 
 
 def tuning_trial(plan: Plan, arm: str, index: int, values: Mapping[str, Any], seed: int) -> TrialSpec:
@@ -129,9 +120,11 @@ def confirmations(plan: Plan, best: Mapping[str, Mapping[str, Any]]) -> tuple[Tr
 
     :param best: dotted path to value, by arm; arms left out are not confirmed
     """
-    seeds = _variation_of(plan).seeds
     return tuple(
-        _confirmation(plan.arms[arm], arm, seed, best[arm]) for seed in seeds for arm in plan.arms if arm in best
+        _confirmation(plan.arms[arm], arm, seed, best[arm])
+        for seed in plan.experiment.seeds
+        for arm in plan.arms
+        if arm in best
     )
 
 
@@ -177,27 +170,37 @@ def _search_problems(judged: list[Judged], variation: Variation, registry: Regis
 def _lay_out_trials(
     raw: RawExperiment, layout: Layout, variation: Variation, judged: list[Judged], registry: Registry
 ) -> Plan:
-    resolved = {one.arm.name: one.settings.model_dump(mode="json") for one in judged}
-    first = next(iter(resolved.values()), {"name": "unsound", "environment": {"use": "unsound"}})
-    shared = {**first, "recipe": layout.top.get("recipe")}
-    if len(resolved) > 1:  # what only an arm or its recipe says is not the experiment's
-        shared = {key: value for key, value in first.items() if key in layout.top or key in ("name", "environment")}
-    experiment = Experiment.model_validate({**shared, **variation.model_dump(mode="json")})
+    arms = {one.arm.name: one.settings for one in judged}
+    experiment = _experiment(layout, variation, arms)
     return Plan(
         name=experiment.name,
-        experiment=experiment.model_dump(mode="json"),
-        trials=tuple(_trials(resolved, variation)),
+        experiment=experiment,
+        trials=tuple(_trials(arms, variation)),
         fingerprint=registry.manager.fingerprint(),
-        arms=resolved,
+        arms=arms,
         commit=_commit(raw.source),
         source=raw.source,
     )
 
 
-def _trials(resolved: Mapping[str, Mapping[str, Any]], variation: Variation) -> Iterator[TrialSpec]:
+def _experiment(layout: Layout, variation: Variation, arms: Mapping[str, Settings]) -> Experiment:
+    """What the arms share; what only an arm or its recipe says is not the experiment's."""
+    varied = {key: getattr(variation, key) for key in VARIED}
+    first = next(iter(arms.values()), None)
+    if first is None:  # every arm has problems, and the plan is never seen
+        return Experiment(name="unsound", environment=ComponentSpec(use="unsound"), **varied)
+    keys = [
+        key for key in Settings.model_fields if len(arms) == 1 or key in layout.top or key in ("name", "environment")
+    ]
+    recipe = layout.top.get("recipe")
+    shared = {key: getattr(first, key) for key in keys} | {"recipe": recipe if isinstance(recipe, str) else None}
+    return Experiment(**shared, **varied)
+
+
+def _trials(arms: Mapping[str, Settings], variation: Variation) -> Iterator[TrialSpec]:
     if not variation.search:
-        for seed, (arm, config) in itertools.product(variation.seeds, resolved.items()):
-            yield _confirmation(config, arm, seed, {})
+        for seed, (arm, settings) in itertools.product(variation.seeds, arms.items()):
+            yield _confirmation(settings, arm, seed, {})
         return
     tune = variation.tune
     if tune.searcher == "optuna":
@@ -205,8 +208,8 @@ def _trials(resolved: Mapping[str, Mapping[str, Any]], variation: Variation) -> 
     space = search.space(variation.search)
     configurations = space.grid() if tune.searcher == "grid" else space.sample(tune.samples, tune.seed)
     for index, values in enumerate(configurations):
-        for seed, (arm, config) in itertools.product(_tuning_seeds(variation), resolved.items()):
-            yield _tuning_trial(config, arm, index, values, seed)
+        for seed, (arm, settings) in itertools.product(_tuning_seeds(variation), arms.items()):
+            yield _tuning_trial(settings, arm, index, values, seed)
 
 
 def _tuning_seeds(variation: Variation) -> Iterator[int]:
@@ -214,7 +217,7 @@ def _tuning_seeds(variation: Variation) -> Iterator[int]:
     return itertools.islice(unused, variation.tune.seeds)
 
 
-def _tuning_trial(config: Mapping[str, Any], arm: str, index: int, values: Mapping[str, Any], seed: int) -> TrialSpec:
+def _tuning_trial(settings: Settings, arm: str, index: int, values: Mapping[str, Any], seed: int) -> TrialSpec:
     return TrialSpec(
         id=f"tune-{arm}-{index:03d}-s{seed}",
         arm=arm,
@@ -222,28 +225,27 @@ def _tuning_trial(config: Mapping[str, Any], arm: str, index: int, values: Mappi
         phase=Phase.TUNE,
         sample=index,
         searched=dict(values),
-        config=_with_values(config, values),
+        settings=_with_values(settings, values),
     )
 
 
-def _confirmation(config: Mapping[str, Any], arm: str, seed: int, values: Mapping[str, Any]) -> TrialSpec:
+def _confirmation(settings: Settings, arm: str, seed: int, values: Mapping[str, Any]) -> TrialSpec:
     return TrialSpec(
-        id=f"{arm}-s{seed}", arm=arm, seed=seed, searched=dict(values), config=_with_values(config, values)
+        id=f"{arm}-s{seed}", arm=arm, seed=seed, searched=dict(values), settings=_with_values(settings, values)
     )
 
 
-def _with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    data = merge({}, config)
+def _with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Settings with other values of the searched options; the same object where nothing is searched."""
+    if not values:
+        return settings
+    data = settings.model_dump(mode="json")
     for path, value in values.items():
         data = merge(data, at(path, value))
     try:
-        return Settings.model_validate(data).model_dump(mode="json")
+        return Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError(option_problems(error, Settings, "", data)) from error
-
-
-def _variation_of(plan: Plan) -> Variation:
-    return Variation.model_validate({key: plan.experiment[key] for key in VARIED if key in plan.experiment})
 
 
 def _duplicate_ids(plan: Plan) -> Iterator[Problem]:

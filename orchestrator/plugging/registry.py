@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from orchestrator.contract.batch import Column, Need, Weights
 from orchestrator.contract.component import (
     RECIPE_KEYS,
     Command,
     Component,
+    PluginConfig,
     PluginInfo,
     Recipe,
     ReportSection,
     Role,
-    Use,
 )
 from orchestrator.contract.types import Couples, Speaks
 from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, did_you_mean
 from orchestrator.plugging.manager import PluginManager
+from orchestrator.plugging.options import model_problems, option_problems, uses
 
 _HOOKS = {
     Role.ENVIRONMENT: "provide_environments",
@@ -40,9 +44,28 @@ _METHODS = {  # what a built object must have
     Role.OBJECTIVE: ("needs", "couples", "terms"),
 }
 
+_REMEMBERED = 1024  # choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A component and its judged options, nested components included: what there is to build."""
+
+    role: Role
+    info: PluginInfo
+    component: Component
+    config: PluginConfig
+    inner: tuple[tuple[str, Choice], ...] = ()  # by path inside the options
+
+    def walk(self, path: str) -> Iterator[tuple[str, Choice]]:
+        """This choice and all those nested in it, each with its path."""
+        yield path, self
+        for inner_path, choice in self.inner:
+            yield from choice.walk(f"{path}.{inner_path}")
+
 
 class Registry:
-    """Components by role and name; immutable once made."""
+    """Components by role and name; immutable once made. Options are judged once: equal ones are remembered."""
 
     def __init__(self, manager: PluginManager):
         """Collect what the registered plugins provide.
@@ -53,6 +76,7 @@ class Registry:
         self.manager = manager
         self._components: dict[Role, dict[str, tuple[PluginInfo, Component]]] = {role: {} for role in Role}
         self._recipes: dict[str, tuple[PluginInfo, Recipe]] = {}
+        self._choices: dict[str, Choice] = {}  # sound ones, by role, name and options
         problems: list[str] = []
         for role, hook in _HOOKS.items():
             for info, provided in manager.call_each(hook):
@@ -87,35 +111,53 @@ class Registry:
         table = self._recipes if role == "recipe" else self._components[_role(role)]
         return self._find(table, role, name)[0]
 
-    def problems(self, role: str, name: str, options: Mapping[str, Any], path: str) -> list[Problem]:
+    def choose(
+        self, role: str, name: str, options: Mapping[str, Any], path: str
+    ) -> tuple[Choice | None, list[Problem]]:
         """Judge a component's options without building it; nested components included.
 
         :param path: where the user wrote it, as in ``arms.dars.sampler``
+        :returns: the choice, None where there are problems
         """
+        key = _key(role, name, options)
+        if key is not None and key in self._choices:
+            return self._choices[key], []
         try:
-            component = self.describe(role, name)
+            info, component = self._find(self._components[_role(role)], role, name)
         except ConfigError as error:
-            return [Problem(f"{path}.use", error.problems[0].message)]
-        info = self.plugin_of(role, name)
+            return None, [Problem(f"{path}.use", error.problems[0].message)]
         try:
             with blame(str(info), where=f"the options of {role} {name!r}"):
                 config = component.config.model_validate(dict(options))
         except ValidationError as error:
-            return option_problems(error, component.config, path, options)
-        found = []
-        for inner_path, use in _uses(config):
-            found += self.problems(use.role, use.use, use.options, f"{path}.{inner_path}")
-        return found
+            return None, option_problems(error, component.config, path, options)
+        problems: list[Problem] = []
+        inner = []
+        for inner_path, use in uses(config):
+            choice, found = self.choose(use.role, use.use, use.options, f"{path}.{inner_path}")
+            problems += found
+            if choice is not None:
+                inner.append((inner_path, choice))
+                use._build = functools.partial(self.make, choice)
+        if problems:
+            return None, problems
+        made = Choice(role=Role(role), info=info, component=component, config=config, inner=tuple(inner))
+        if key is not None:
+            if len(self._choices) >= _REMEMBERED:
+                self._choices.pop(next(iter(self._choices)))
+            self._choices[key] = made
+        return made, []
 
-    def named(self, role: str, name: str, options: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
-        """Path, role and name of a component and of all those nested in its options.
+    def problems(self, role: str, name: str, options: Mapping[str, Any], path: str) -> list[Problem]:
+        """What is wrong with a component's options; see :meth:`choose`."""
+        return self.choose(role, name, options, path)[1]
 
-        :raises ConfigError: when there is none of that name
-        :raises ValidationError: when the options do not fit; see :meth:`problems`
+    def options(self, role: str, name: str, options: Mapping[str, Any]) -> PluginConfig:
+        """The judged options of a component, defaults included.
+
+        :raises ConfigError: unknown name or bad options, all problems at once
         """
-        yield path, role, name
-        for inner_path, use in _uses(self.describe(role, name).config.model_validate(dict(options))):
-            yield from self.named(use.role, use.use, use.options, f"{path}.{inner_path}")
+        return self._chosen(role, name, options).config
 
     def unknown(self, role: str, name: str) -> str:
         """Say that there is no component (or recipe) of that name, what is near it, and what could not be loaded."""
@@ -133,16 +175,17 @@ class Registry:
         :raises ConfigError: unknown name or bad options, all problems at once
         :raises PluginContractError: what was built lacks a part of its role
         """
-        problems = self.problems(role, name, options or {}, role)
-        if problems:
-            raise ConfigError(problems)
-        info, component = self._components[_role(role)][name]
-        config = component.config.model_validate(dict(options or {}))
-        for _, use in _uses(config):
-            use._build = lambda use=use: self.build(use.role, use.use, use.options)
+        return self.make(self._chosen(role, name, options or {}))
+
+    def make(self, choice: Choice) -> Any:
+        """Build what was chosen.
+
+        :raises PluginContractError: what was built lacks a part of its role
+        """
+        role, name, info = choice.role, choice.component.name, choice.info
         with blame(str(info), where=f"{role} {name!r}"):
-            built = component.build(config)
-        problems = part_problems(_role(role), built)
+            built = choice.component.build(choice.config)
+        problems = part_problems(role, built)
         if problems:
             raise PluginContractError(
                 f"plugin {info}: {role} {name!r} built a {type(built).__name__} {'; '.join(problems)}; "
@@ -162,6 +205,12 @@ class Registry:
         """Report sections of all plugins."""
         return [(info, s) for info, provided in self.manager.call_each("provide_report_sections") for s in provided]
 
+    def _chosen(self, role: str, name: str, options: Mapping[str, Any]) -> Choice:
+        choice, problems = self.choose(role, name, options, role)
+        if choice is None:
+            raise ConfigError(problems)
+        return choice
+
     def _add(self, role: Role, hook: str, info: PluginInfo, component: Any) -> list[str]:
         if not isinstance(component, Component):
             return [
@@ -172,7 +221,7 @@ class Registry:
         if component.name in table:
             return [f"{where}: the name is taken by plugin {table[component.name][0]}; choose another name"]
         table[component.name] = (info, component)
-        problems = _name_problems(component.name) + _model_problems(component.config)
+        problems = _name_problems(component.name) + model_problems(component.config)
         if not callable(component.build):
             problems.append(f"build is {component.build!r}; expected a function from options to the {role}")
         return [f"{where}: {problem}" for problem in problems]
@@ -214,91 +263,10 @@ def load_registry(only: Iterable[str] | None = None) -> Registry:
     return Registry(manager)
 
 
-def option_problems(error: ValidationError, model: type[BaseModel], path: str, data: Any) -> list[Problem]:
-    """Turn pydantic's errors into problems at the path the user typed, with the nearest key for unknown ones.
-
-    :param path: where ``data`` stands in the file; empty for the whole file
-    :param data: what was judged, to tell the user's keys from pydantic's names of union members
-    """
-    found: dict[str, list[str]] = {}
-    for detail in error.errors():
-        typed = _typed(detail["loc"], data)
-        where = ".".join(filter(None, (path, *typed)))
-        if detail["type"] == "extra_forbidden":
-            fields = _fields_at(model, typed[:-1])
-            hint = did_you_mean(typed[-1], fields)
-            message = f"unknown key{hint}" + (
-                f" Expected one of: {', '.join(sorted(fields))}." if fields else " It takes no options."
-            )
-        elif detail["type"] == "missing":
-            message = "missing; it has no default"
-        else:
-            message = f"{detail['msg'].removeprefix('Value error, ')}; got {_short(detail['input'])}"
-        messages = found.setdefault(where, [])
-        if message not in messages:
-            messages.append(message)
-    return [Problem(where, ", or: ".join(messages)) for where, messages in found.items()]
-
-
-def _typed(location: tuple[int | str, ...], data: Any) -> tuple[str, ...]:
-    """Keep the parts of a pydantic location that exist in the data, and the last one if it names a missing key."""
-    typed = []
-    for place, part in enumerate(location):
-        indexed = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
-        if indexed or (isinstance(data, Mapping) and part in data):
-            data = data[part]
-        elif not (isinstance(data, Mapping) and place == len(location) - 1):
-            continue
-        typed.append(str(part))
-    return tuple(typed)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _fields_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    """Names a user may write at a place inside a model."""
-    models = [model]
-    for part in location:
-        annotations = [inner.model_fields[part].annotation for inner in models if part in inner.model_fields]
-        if not annotations and part.isdigit():
-            continue  # a list item; its model was entered with the list
-        models = [found for annotation in annotations for found in _inner_models(annotation)]
-    return list(dict.fromkeys(name for found in models for name in found.model_fields))
-
-
-def _inner_models(annotation: Any) -> list[type[BaseModel]]:
-    found = [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
-    for argument in getattr(annotation, "__args__", ()):
-        found += _inner_models(argument)
-    return found
-
-
 def _name_problems(name: Any) -> list[str]:
     if isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.+-]*", name):
         return []
     return [f"{name!r} is no good name; use letters, digits, `_ . + -`, starting with a letter"]
-
-
-def _model_problems(model: Any) -> list[str]:
-    """What is wrong with an options model, models nested in it included."""
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return [f"config is {model!r}; expected a subclass of PluginConfig"]
-    problems, seen, waiting = [], set(), [model]
-    while waiting:
-        current = waiting.pop()
-        if current in seen or issubclass(current, Use):
-            continue
-        seen.add(current)
-        if not current.model_config.get("frozen"):
-            problems.append(f"options model {current.__name__} is not frozen; derive it from PluginConfig")
-        if current.model_config.get("extra") != "forbid":
-            problems.append(f"options model {current.__name__} accepts unknown keys; derive it from PluginConfig")
-        for field in current.model_fields.values():
-            waiting += _inner_models(field.annotation)
-    return problems
 
 
 def part_problems(role: Role, built: Any) -> list[str]:
@@ -321,25 +289,12 @@ def part_problems(role: Role, built: Any) -> list[str]:
     return problems
 
 
-def _uses(options: BaseModel) -> Iterator[tuple[str, Use]]:
-    """Nested components in an options model with their paths, however deep."""
-    return ((path, value) for path, value in leaves(options) if isinstance(value, Use))
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What options models, mappings and lists hold in the end, with its path; a nested component counts as one value."""
-    inner: Iterable[tuple[Any, Any]]
-    if isinstance(value, BaseModel) and not isinstance(value, Use):
-        inner = ((name, getattr(value, name)) for name in type(value).model_fields)
-    elif isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list | tuple):
-        inner = enumerate(value)
-    else:
-        yield path, value
-        return
-    for key, item in inner:
-        yield from leaves(item, f"{path}.{key}" if path else str(key))
+def _key(role: str, name: str, options: Mapping[str, Any]) -> str | None:
+    """What tells one choice from another; None where options hold more than JSON can say."""
+    try:
+        return json.dumps([role, name, options], sort_keys=True)
+    except (TypeError, ValueError):
+        return None
 
 
 def _role(role: str) -> Role:

@@ -115,18 +115,16 @@ def expected_confirmations(study: Study) -> int:
 
 
 def _seeds(run: runs.Run) -> Sequence[int]:
-    return tuple(run.plan.experiment.get("seeds") or (0,))
+    return run.plan.experiment.seeds
 
 
 def _judge(study: Study, metric: str | None) -> tuple[Verdict | None, str]:
-    settings = study.experiment.get("report") or {}
+    settings = study.experiment.report
     ended = [trial for trial in study.confirmations if trial.status in FINISHED]
     if not ended:
         return None, "No trial that enters the verdict has finished yet."
     measured = {name for trial in ended for name in trial.last}
-    metric = (
-        metric or settings.get("metric") or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
-    )
+    metric = metric or settings.metric or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
     if metric not in measured:
         near = did_you_mean(metric, measured)
         return (
@@ -135,7 +133,7 @@ def _judge(study: Study, metric: str | None) -> tuple[Verdict | None, str]:
         )
     cost = COST if any(trial.last.get(COST, 0) > 0 for trial in ended) else None
     curves = [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
-    baseline = settings.get("baseline") or study.arms[0]
+    baseline = settings.baseline or study.arms[0]
     if baseline not in study.arms:
         raise ConfigError(
             [
@@ -148,10 +146,10 @@ def _judge(study: Study, metric: str | None) -> tuple[Verdict | None, str]:
     found = verdict.judge(
         curves,
         metric=metric,
-        mode=settings.get("mode") or "max",
-        confidence=settings.get("confidence") or 0.95,
+        mode=settings.mode,
+        confidence=settings.confidence,
         baseline=baseline,
-        budget=(study.experiment.get("budget") or {}).get("generated_tokens") if cost else None,
+        budget=study.experiment.budget.generated_tokens if cost else None,
         cost_name="generated tokens" if cost else "steps",
         arms=study.arms,
         final=_ended(study),
@@ -196,7 +194,7 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
     if found is not None:
         curves = [c for t in trials if t.status in FINISHED and (c := t.curve(found.metric)) is not None]
         reached = [curve.reach for curve in curves if curve.arm not in found.costless]
-        budget = (study.experiment.get("budget") or {}).get("generated_tokens")
+        budget = study.experiment.budget.generated_tokens
         short = budget is None or found.cost < budget
         if found.cost_name != "steps" and reached and short and found.cost < 0.95 * max(reached):
             warnings.append(
@@ -290,9 +288,7 @@ def _provenance(study: Study) -> dict[str, str]:
     if not any(run.machine for run in study.runs):
         facts |= {f"{key} (of the report)": value for key, value in machine.describe().items()}
     facts["resources per trial"] = ", ".join(
-        f"{value} {key}"
-        for key, value in (study.experiment.get("resources") or {}).items()
-        if key in ("cpus", "gpus", "workers") and value
+        f"{value} {key}" for key in ("cpus", "gpus", "workers") if (value := getattr(study.experiment.resources, key))
     )
     return {key: value for key, value in facts.items() if value}
 

@@ -26,6 +26,7 @@ from orchestrator.verdict.wording import count_text, metric_label
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from orchestrator.contract.settings import Experiment
     from orchestrator.verdict.judge import Verdict
 
 # Okabe and Ito's colours, the yellow left out: it vanishes on white. Dark pages get lighter ones from the style sheet.
@@ -259,7 +260,7 @@ def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -
     trials = [trial for trial in study.tuning if trial.status in ("done", "stopped")]
     arms = [arm for arm in study.arms if any(trial.arm == arm for trial in trials)]
     paths = [path for path in space if any(path in trial.spec.searched for trial in trials)]
-    metric = (study.experiment.get("tune") or {}).get("metric") or (verdict.metric if verdict else None)
+    metric = study.experiment.tune.metric or (verdict.metric if verdict else None)
     if not arms or not paths or metric is None:
         return []
     columns = min(4, len(arms))
@@ -386,8 +387,8 @@ def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Ma
         )
 
 
-def _space(experiment: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    found = search.flatten(experiment.get("search") or {})
+def _space(experiment: Experiment) -> dict[str, Mapping[str, Any]]:
+    found = search.flatten(experiment.search)
     return {path: spec for path, spec in found.items() if isinstance(spec, dict)}
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
-from orchestrator.contract.settings import ReportSettings, Tune
 from orchestrator.contract.types import TrialResult
 from orchestrator.runners import schedulers, searchers
 from orchestrator.runners.progress import Progress, Silent
@@ -39,11 +38,10 @@ class Sweep:
         """
         self.plan, self.directory = plan, directory
         self.progress = progress or Silent()
-        self._tune = Tune.model_validate(plan.experiment.get("tune") or {})
-        report = ReportSettings.model_validate(plan.experiment.get("report") or {})
+        self._tune, report = plan.experiment.tune, plan.experiment.report
         self._metric = self._tune.metric or report.metric
         self._sign = 1.0 if (self._tune.mode if self._tune.metric else report.mode) == "max" else -1.0
-        self._searches = bool(plan.experiment.get("search"))
+        self._searches = bool(plan.experiment.search)
         self._schedulers: dict[str, schedulers.Scheduler | None] = {}
         self._live: set[str] = set()
         self._unmeasured: set[str] = set()  # arms
@@ -250,7 +248,7 @@ class Sweep:
         from orchestrator.experiment import planner as plans
         from orchestrator.experiment.search import space
 
-        tried = {arm: self._tried(arm) for arm in plans.arms(self.plan)}
+        tried = {arm: self._tried(arm) for arm in self.plan.arms}
         arm = min(tried, key=lambda name: len(tried[name]))  # arms take turns
         index = len(tried[arm])
         if index >= self._tune.samples:
@@ -258,7 +256,7 @@ class Sweep:
         values = self.history.suggestions.get((arm, index))
         if values is None:
             values = searchers.suggest(
-                space(self.plan.experiment["search"]),
+                space(self.plan.experiment.search),
                 tried[arm],
                 samples=self._tune.samples,
                 seed=self._tune.seed,
@@ -277,7 +275,7 @@ class Sweep:
         from orchestrator.experiment import planner as plans
 
         chosen = {}
-        for arm in plans.arms(self.plan):
+        for arm in self.plan.arms:
             best = searchers.best(self._tried(arm))
             if best is None:
                 logger.error("arm %s: no tuning trial measured anything, so none can be confirmed", arm)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
-from orchestrator.contract.plan import Components, TrialSpec
+from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
 from orchestrator.contract.settings import Settings
-from orchestrator.contract.types import Trial, TrialResult
+from orchestrator.contract.types import TrialResult
 from orchestrator.errors import CheckpointError, PluginContractError, TrialError, TrialStopped
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
@@ -50,14 +50,13 @@ def run_spec(
     _compare(fingerprint, registry)
     registry.manager.add_default(procedure)
     registry.manager.configure({"version": __version__, "run_directory": str(run_directory)})
-    settings = Settings.model_validate(spec.config)
+    settings = spec.settings
     _limit_threads(max(1, int(settings.resources.cpus)), now=settings.policy is not None)
-    return _play(spec, settings, run_directory, trial_directory(run_directory, spec.id), registry, report)
+    return _play(spec, run_directory, trial_directory(run_directory, spec.id), registry, report)
 
 
 def _play(
     spec: TrialSpec,
-    settings: Settings,
     run_directory: Path,
     directory: Path,
     registry: Registry,
@@ -79,7 +78,8 @@ def _play(
         id=spec.id,
         arm=spec.arm,
         seed=spec.seed,
-        config=spec.config,
+        phase=spec.phase,
+        settings=spec.settings,
         directory=directory,
         record=record,
         report=record_and_report,
@@ -87,6 +87,7 @@ def _play(
     events = Events(registry, trial)
     events.emit("on_trial_start")
     try:
+        settings = spec.settings
         components = build(settings, registry, spec.seed)
         if components.policy is not None:
             _load_start(settings, components, directory, run_directory, registry)
@@ -185,9 +186,9 @@ def _start_phase(settings: Settings, run_directory: Path, registry: Registry) ->
         if done is None or done.status != "done":
             logger.info("start phase %s: %s steps", key, phase.schedule.steps)
             spec = TrialSpec(
-                id=f"start-{key}", arm="start", seed=settings.start.seed, config=phase.model_dump(mode="json")
+                id=f"start-{key}", arm="start", seed=settings.start.seed, phase=Phase.START, settings=phase
             )
-            done = _play(spec, phase, run_directory, directory, registry, None)
+            done = _play(spec, run_directory, directory, registry, None)
     if done.status != "done":
         raise TrialError(f"the start phase in {directory} failed:\n{done.error}")
     return directory

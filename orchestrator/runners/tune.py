@@ -6,7 +6,6 @@ from its own checkpoint, so Tune sees only fresh trials with stable ids.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -65,8 +64,7 @@ def run(plan: Plan, directory: Path, *, progress: Progress | None = None) -> lis
     :raises KeyboardInterrupt: the user interrupted; the run can be resumed
     """
     directory = Path(directory).resolve()
-    resources = Resources.model_validate(plan.experiment.get("resources") or {})
-    failures = Failures.model_validate(plan.experiment.get("failures") or {})
+    resources, failures = plan.experiment.resources, plan.experiment.failures
     sweep = Sweep(plan, directory, progress)
     scratch = tempfile.mkdtemp(prefix="orchestrator-tune-")
     try:
@@ -214,9 +212,8 @@ class _Look(tune.Callback):
 
 
 def _payload(sweep: Sweep, spec: TrialSpec) -> dict[str, Any]:
-    fields = {**dataclasses.asdict(spec), "phase": spec.phase.value}
     return {
-        "spec": json.dumps(fields),
+        "spec": json.dumps(spec.to_json()),
         "directory": str(sweep.directory),
         "fingerprint": dict(sweep.plan.fingerprint) or None,  # an empty one is not compared
     }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Trainable
 
-from orchestrator.contract.plan import Phase, TrialSpec
+from orchestrator.contract.plan import TrialSpec
 from orchestrator.errors import TrialError, TrialStopped
 from orchestrator.runs.results import read_result, trial_directory
 
@@ -67,8 +67,7 @@ class _Play:
     """One trial in its thread."""
 
     def __init__(self, config: Mapping[str, Any]):
-        fields = json.loads(config["spec"])
-        self._spec = TrialSpec(**{**fields, "phase": Phase(fields["phase"])})
+        self._spec = TrialSpec.from_json(json.loads(config["spec"]))
         self._run = Path(config["directory"])
         self._fingerprint = config["fingerprint"]
         self._messages: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from orchestrator.contract.plan import Phase, TrialSpec
+from orchestrator.contract.plan import TrialSpec
 from orchestrator.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def sweep_record(*, resumed: bool) -> dict[str, Any]:
 
 def trials_record(specs: Iterable[TrialSpec]) -> dict[str, Any]:
     """Trials were added; one line, so that a crash adds all of them or none."""
-    return {"kind": "trials", "specs": [{**dataclasses.asdict(spec), "phase": spec.phase.value} for spec in specs]}
+    return {"kind": "trials", "specs": [spec.to_json() for spec in specs]}
 
 
 def report_record(report: Report) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _apply(history: History, record: Mapping[str, Any]) -> None:
             history.suggestions[record["arm"], record["index"]] = record["values"]
         case "trials":
             for fields in record["specs"]:
-                spec = TrialSpec(**{**fields, "phase": Phase(fields["phase"])})
+                spec = TrialSpec.from_json(fields)
                 history.trials.setdefault(spec.id, TrialHistory(spec=spec))
         case "start":
             trial = history.trials[record["trial"]]

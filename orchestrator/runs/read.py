@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.runs.curves import Curve
 from orchestrator.runs.ledger import METRICS, read_rows
@@ -98,9 +99,9 @@ class Study:
     runs: tuple[Run, ...]
     trials: tuple[TrialData, ...]  # of all runs
     arms: tuple[str, ...]
-    settings: Mapping[str, Mapping[str, Any]]  # resolved settings by arm
+    settings: Mapping[str, Settings]  # resolved settings by arm
     warnings: tuple[str, ...] = ()
-    experiment: Mapping[str, Any] = field(default_factory=dict)  # of the first run
+    experiment: Experiment  # of the first run
 
     @property
     def confirmations(self) -> tuple[TrialData, ...]:
@@ -134,7 +135,11 @@ def read(directory: Path) -> Run:
     if strays:
         warnings.append(f"{directory.name}: no specification of {', '.join(strays)}; left out")
     starts = tuple(
-        _trial(TrialSpec(id=name, arm="start", seed=0, config={}), directory / "start" / name, warnings)
+        _trial(
+            TrialSpec(id=name, arm="start", seed=0, phase=Phase.START, settings=plan.experiment),
+            directory / "start" / name,
+            warnings,
+        )
         for name in _folders(directory / "start")
     )
     return Run(
@@ -157,7 +162,7 @@ def merge(runs: Sequence[Run]) -> Study:
     """
     if not runs:
         raise ValueError("no run to report on; expected at least one directory")
-    settings: dict[str, Mapping[str, Any]] = {}
+    settings: dict[str, Settings] = {}
     trials: list[TrialData] = []
     warnings = [warning for run in runs for warning in run.warnings]
     taken: set[tuple[str, int]] = set()
@@ -220,24 +225,24 @@ def differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
     return found
 
 
-def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+def comparable(settings: Settings) -> dict[str, Any]:
     """What makes two arms the same arm: their settings without names, trackers and machines."""
-    return {key: config[key] for key in config if key not in ("name", "tracking", "resources", "report", "checkpoints")}
+    return settings.model_dump(mode="json", exclude={"name", "tracking", "resources", "report", "checkpoints"})
 
 
-def _arms(run: Run) -> dict[str, Mapping[str, Any]]:
+def _arms(run: Run) -> dict[str, Settings]:
     """Resolved settings by arm, with the searched values chosen for confirmation."""
     found = dict(run.plan.arms)
     for trial in run.trials:
         if trial.spec.phase is Phase.CONFIRM:
-            found[trial.spec.arm] = trial.spec.config
+            found[trial.spec.arm] = trial.spec.settings
         else:
-            found.setdefault(trial.spec.arm, trial.spec.config)
+            found.setdefault(trial.spec.arm, trial.spec.settings)
     return found
 
 
-def _world(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: config.get(key) for key in ("environment", "evaluation")}
+def _world(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", include={"environment", "evaluation"})
 
 
 def _trial(spec: TrialSpec, directory: Path, warnings: list[str]) -> TrialData:
@@ -263,7 +268,7 @@ def _added(directory: Path, warnings: list[str]) -> Iterable[TrialSpec]:
         for record in read_rows(path):
             if record.get("kind") == "trials":
                 for spec in record["specs"]:
-                    yield TrialSpec(**{**spec, "phase": Phase(spec["phase"])})
+                    yield TrialSpec.from_json(spec)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.append(f"{path}: read up to a line that is no record: {error}")
 

@@ -1,4 +1,4 @@
-"""For the test suites of plugins: scripted policies, tiny worlds, made-up batches and the contract checks.
+"""For the test suites of plugins: scripted policies, tiny worlds, made-up batches, plans and trials, and the contract checks.
 
 A plugin's whole contract test is::
 
@@ -13,6 +13,7 @@ A plugin's whole contract test is::
 from orchestrator.testing.batches import Outputs, make_batch, make_outputs, objective_gradients, pad_batch
 from orchestrator.testing.checks import check_component
 from orchestrator.testing.loading import load_only
+from orchestrator.testing.plans import make_plan, make_settings, make_trial
 from orchestrator.testing.scripted import ScriptedChoices, ScriptedPolicy
 from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
 
@@ -26,6 +27,9 @@ __all__ = [
     "load_only",
     "make_batch",
     "make_outputs",
+    "make_plan",
+    "make_settings",
+    "make_trial",
     "objective_gradients",
     "pad_batch",
 ]

@@ -6,8 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.contract.plan import ComponentSource
-    from orchestrator.contract.types import Trial
+    from orchestrator.contract.plan import ComponentSource, Trial
 
 logger = logging.getLogger(__name__)
 

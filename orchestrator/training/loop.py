@@ -13,10 +13,10 @@ import torch
 
 from orchestrator.contract.batch import Batch, Need, Weights
 from orchestrator.contract.markers import hookimpl
-from orchestrator.contract.plan import Components
+from orchestrator.contract.plan import Components, Trial
 from orchestrator.contract.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
 from orchestrator.contract.settings import Settings
-from orchestrator.contract.types import RolloutGroup, Sampling, Split, Task, Trial, TrialResult
+from orchestrator.contract.types import RolloutGroup, Sampling, Split, Task, TrialResult
 from orchestrator.errors import ConfigError, Problem, RolloutError, blame
 from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.maths.seeding import derive_seed
@@ -39,7 +39,7 @@ def run_trial(trial: Trial, components: Components) -> TrialResult:
 
     :raises ConfigError: no plugin plays the procedure the experiment asks for
     """
-    procedure = trial.config.get("procedure", "train")
+    procedure = trial.settings.procedure
     if procedure != "train":
         raise ConfigError([Problem("procedure", f"no installed plugin plays {procedure!r}; the core plays 'train'")])
     return Training(trial, components).run()
@@ -50,7 +50,7 @@ class Training:
 
     def __init__(self, trial: Trial, components: Components):
         self.trial, self.components = trial, components
-        self.settings = settings = Settings.model_validate(trial.config)
+        self.settings = settings = trial.settings
         self.workers = Workers()
         self.ledger = Ledger(trial.directory / METRICS)
         self.evaluations = Ledger(trial.directory / EVALUATIONS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator.contract.markers import hookimpl
-from orchestrator.contract.plan import Components
-from orchestrator.contract.types import Trial, TrialResult
+from orchestrator.contract.plan import Components, Trial
+from orchestrator.contract.types import TrialResult
 
 
 @hookimpl(trylast=True)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from orchestrator.contract.types import Action, Finish, Rollout, RolloutGroup, Sampling, Score, Task, Turn
 from orchestrator.experiment.files import parse_experiment
-from orchestrator.experiment.planner import make, settings
+from orchestrator.experiment.planner import make
 from orchestrator.plugging.registry import load_registry
 from orchestrator.rollout.assembly import assemble
 from orchestrator.runners.trial import build
@@ -49,7 +49,7 @@ def main(rank: int, size: int, store: str, recipe: str, *overrides: str) -> None
     registry = load_registry(only=["baselines", "causal_lm", "countdown", "st_ppo"])
     changed = [f"recipe={recipe}", "schedule.minibatches=1", *overrides]
     [spec] = make(parse_experiment(EXPERIMENT, changed), registry).trials
-    chosen = settings(spec)
+    chosen = spec.settings
     components = build(chosen, registry, seed=0)
     store_of_weights = WeightStore(components.policy.module)
     trainer = Trainer(components.policy, components.advantage, components.objective, chosen, store_of_weights, seed=0)

@@ -29,6 +29,7 @@ from orchestrator.api import (
     reduce_terms,
 )
 from orchestrator.contract.plan import TrialSpec
+from orchestrator.contract.settings import Settings
 from orchestrator.runners.trial import run_spec
 from orchestrator.testing import (
     EchoEnvironment,
@@ -421,7 +422,9 @@ def test_recipe_learns_to_say_the_right_word(name, tmp_path):
     config = merge(registry.describe("recipe", name).overlay, base)
     before = _preference(ScriptedPolicy())
 
-    result = run_spec(TrialSpec(id="t", arm="a", seed=0, config=config), tmp_path, registry=registry)
+    result = run_spec(
+        TrialSpec(id="t", arm="a", seed=0, settings=Settings.model_validate(config)), tmp_path, registry=registry
+    )
 
     after = _preference(world.policies[-1])
     assert (result.status, result.step, result.error) == ("done", 4, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +28,7 @@ from transformers import (
 
 from orchestrator.api import Action, Column, Context, Finish, Rollout, Sampling, Turn
 from orchestrator.runs.checkpoint import load_newest, save_checkpoint
+from orchestrator.testing import make_plan, make_settings
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
@@ -347,7 +347,7 @@ def test_a_template_that_forgets_earlier_turns_is_refused():
 def test_a_missing_folder_is_reported_before_launch_and_at_load(tmp_path):
     missing = str(tmp_path / "nothing")
     policy = {"use": "causal_lm", "model": {"path": missing}}
-    plan = SimpleNamespace(trials=[SimpleNamespace(config={"policy": policy})] * 3)
+    plan = make_plan(*[make_settings(policy=policy)] * 3)
 
     problems = plan_problems(plan)
 
@@ -372,7 +372,7 @@ def test_missing_packages_are_reported_before_launch(monkeypatch):
         {"use": "mlp", "engine": "vllm"},
     ]
 
-    problems = plan_problems(SimpleNamespace(trials=[SimpleNamespace(config={"policy": p}) for p in policies]))
+    problems = plan_problems(make_plan(*[make_settings(policy=policy) for policy in policies]))
 
     assert [str(problem).split(";")[0] for problem in problems] == [
         "policy.model.lora: low-rank adapters need the package peft",

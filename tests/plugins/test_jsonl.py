@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from orchestrator_plugins.jsonl import transcripts
 
-from orchestrator.api import Action, Features, Rollout, RolloutGroup, Score, Stop, Task, Trial, Turn
+from orchestrator.api import Action, Features, Rollout, RolloutGroup, Score, Stop, Task, Turn
+from orchestrator.testing import make_settings, make_trial
 
 
 def _trial(directory, wanted=4):
     directory.mkdir(exist_ok=True)
-    config = {"tracking": {"transcripts": wanted}}
-    return Trial(id="t", arm="a", seed=0, config=config, directory=directory, record=print, report=print)
+    return make_trial(directory, make_settings(tracking={"transcripts": wanted}))
 
 
 def _group(name, *values):

@@ -46,6 +46,7 @@ from orchestrator.api import (
     Turn,
     load_registry,
 )
+from orchestrator.testing import make_plan, make_settings
 
 SMALL = {"city": "grid", "vehicles": 8, "minutes": 12, "max_requests": 32}
 GREEDY = Sampling(temperature=0)
@@ -622,15 +623,14 @@ def test_a_yardstick_refuses_to_be_trained():
 
 
 def planned(policy, environment=None, temperature=0.0, max_turns=32, steps=0):
-    return SimpleNamespace(
-        config={
-            "policy": policy,
-            "environment": environment or {"use": "dispatch"},
-            "evaluation": {"temperature": temperature},
-            "sampling": {"max_turns": max_turns},
-            "schedule": {"steps": steps},
-        }
+    settings = make_settings(
+        policy=policy,
+        environment=environment or {"use": "dispatch"},
+        evaluation={"temperature": temperature},
+        sampling={"max_turns": max_turns},
+        schedule={"steps": steps},
     )
+    return make_plan(settings).trials[0]
 
 
 def test_plans_that_would_measure_exploration_or_cut_the_day_are_refused():

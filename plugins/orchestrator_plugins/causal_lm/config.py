@@ -139,9 +139,9 @@ def looks_local(path: str) -> bool:
 
 def _policies(plan: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for trial in plan.trials:
-        policy = trial.config.get("policy") or {}
-        if policy.get("use") == "causal_lm":
-            yield "policy", policy
+        policy = trial.settings.policy
+        if policy is not None and policy.use == "causal_lm":
+            yield "policy", policy.options
 
 
 def _machine_problems(path: str, options: Mapping[str, Any]) -> Iterator[Problem]:

@@ -115,7 +115,7 @@ def provide_report_sections() -> list[ReportSection]:
 
 @hookimpl
 def run_trial(trial: Trial, components: Components) -> TrialResult | None:
-    if trial.config.get("procedure") != PROCEDURE:
+    if trial.settings.procedure != PROCEDURE:
         return None
     from .procedure import run
 

@@ -26,7 +26,7 @@ def run(trial: Trial, components: Components) -> TrialResult:
                 Problem(
                     "environment.use",
                     f"procedure 'dhumbal_tournament' plays the environment 'dhumbal_tournament', not "
-                    f"{trial.config['environment']['use']!r}",
+                    f"{trial.settings.environment.use!r}",
                 )
             ]
         )

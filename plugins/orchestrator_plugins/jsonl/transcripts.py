@@ -21,7 +21,7 @@ def append(trial: Trial, step: int, groups: Sequence[RolloutGroup]) -> None:
 
     A trial resumed from a checkpoint plays the steps after it again: what an earlier process wrote of them goes.
     """
-    wanted = int((trial.config.get("tracking") or {}).get("transcripts", 4))
+    wanted = trial.settings.tracking.transcripts
     path = trial.directory / NAME
     if step <= _last_step.get(trial.directory, 0) or trial.directory not in _last_step:
         rewind(path, before=step)

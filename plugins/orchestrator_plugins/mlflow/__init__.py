@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check_plan(plan: Plan) -> list[Problem]:
     from .settings import problems
 
-    return problems(plan.experiment.get("tracking") or {})
+    return problems(plan)
 
 
 @hookimpl

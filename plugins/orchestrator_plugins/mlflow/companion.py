@@ -34,7 +34,7 @@ _running: dict[Path, subprocess.Popen[bytes]] = {}
 def start(plan: Plan, directory: Path) -> None:
     """Start the shipper of a run, unless tracking is off. It outlives a killed driver long enough to say so."""
     directory = directory.resolve()
-    if describe_sweep(plan.name, plan.experiment, directory) and directory not in _running:
+    if describe_sweep(plan, directory) and directory not in _running:
         _running[directory] = _launch(directory, "watch", stdin=subprocess.PIPE)
 
 

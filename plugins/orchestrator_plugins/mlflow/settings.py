@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.api import Problem, Trial
+from orchestrator.api import Plan, Problem, Trial
 
 SWEEP = "mlflow/sweep.json"  # in the run's directory
 TRIAL = "tracking.json"  # in a trial's directory
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
-def problems(tracking: Mapping[str, Any]) -> list[Problem]:
+def problems(plan: Plan) -> list[Problem]:
     """Judge ``tracking.uri``."""
-    uri = tracking.get("uri")
-    if uri is None or not tracking.get("enabled", True):
+    tracking = plan.experiment.tracking
+    uri = tracking.uri
+    if uri is None or not tracking.enabled:
         return []
-    scheme = urlsplit(str(uri)).scheme.partition("+")[0]
+    scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in _SCHEMES or uri == "databricks":
         return []
     return [
@@ -33,23 +34,23 @@ def problems(tracking: Mapping[str, Any]) -> list[Problem]:
     ]
 
 
-def describe_sweep(name: str, experiment: Mapping[str, Any], directory: Path) -> bool:
+def describe_sweep(plan: Plan, directory: Path) -> bool:
     """Write down how a run is tracked; False when it is not.
 
     Without ``tracking.uri`` metrics go to a sqlite file in the folder that holds the runs, artefacts beside it.
     """
-    tracking = experiment.get("tracking") or {}
-    if not tracking.get("enabled", True):
+    tracking = plan.experiment.tracking
+    if not tracking.enabled:
         return False
     runs = directory.resolve().parent
     write_json(
         directory / SWEEP,
         {
-            "uri": tracking.get("uri") or f"sqlite:///{runs / 'mlflow.db'}",
-            "artifacts": None if tracking.get("uri") else (runs / "mlflow-artifacts").as_uri(),
-            "experiment": tracking.get("experiment") or name,
+            "uri": tracking.uri or f"sqlite:///{runs / 'mlflow.db'}",
+            "artifacts": None if tracking.uri else (runs / "mlflow-artifacts").as_uri(),
+            "experiment": tracking.experiment or plan.name,
             "name": directory.resolve().name,
-            "params": flatten(experiment),
+            "params": flatten(plan.experiment.model_dump(mode="json")),
         },
     )
     return True
@@ -57,14 +58,12 @@ def describe_sweep(name: str, experiment: Mapping[str, Any], directory: Path) ->
 
 def describe_trial(trial: Trial) -> None:
     """Write down, beside its metrics, what a trial is."""
-    tracking = trial.config.get("tracking") or {}
-    if tracking.get("enabled", True):
-        phase = "start" if trial.directory.parent.name == "start" else "tune" if trial.id.startswith("tune-") else None
+    if trial.settings.tracking.enabled:
         write_json(
             trial.directory / TRIAL,
             {
                 "id": trial.id,
-                "tags": {"arm": trial.arm, "seed": str(trial.seed), "phase": phase or "confirm"},
+                "tags": {"arm": trial.arm, "seed": str(trial.seed), "phase": str(trial.phase)},
                 "params": flatten(trial.config),
             },
         )

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.api import Problem
+from orchestrator.api import Problem, TrialSpec
 
 
-def plan_problems(trials: Sequence) -> list[Problem]:
+def plan_problems(trials: Sequence[TrialSpec]) -> list[Problem]:
     """Refuse evaluations that would measure exploration, and episodes that the core would cut short."""
     found: dict[str, Problem] = {}
     for trial in trials:
-        policy, environment = trial.config.get("policy") or {}, trial.config["environment"]
-        if policy.get("use") == "pair_scorer" and policy.get("epsilon", 1.0) > 0:
-            temperature = trial.config["evaluation"]["temperature"]
+        settings = trial.settings
+        policy = settings.policy.use if settings.policy else None
+        if policy == "pair_scorer" and settings.policy.options.get("epsilon", 1.0) > 0:
+            temperature = settings.evaluation.temperature
             if temperature != 0:
                 found["evaluation.temperature"] = Problem(
                     "evaluation.temperature",
                     f"it is {temperature}, so evaluation would explore as training does; set it to 0, "
                     f"which matches by the network's own scores, or set policy.epsilon to 0",
                 )
-        if policy.get("use") in ("nearest", "best_pair") and trial.config["schedule"]["steps"] > 0:
+        if policy in ("nearest", "best_pair") and settings.schedule.steps > 0:
             found["schedule.steps"] = Problem(
-                "schedule.steps", f"{policy['use']} is not trained; set it to 0: the evaluation is its result"
+                "schedule.steps", f"{policy} is not trained; set it to 0: the evaluation is its result"
             )
-        if environment["use"] == "dispatch":
-            turns, minutes = trial.config["sampling"]["max_turns"], environment.get("minutes", 30)
+        if settings.environment.use == "dispatch":
+            turns, minutes = settings.sampling.max_turns, settings.environment.options.get("minutes", 30)
             if turns < minutes:
                 found["sampling.max_turns"] = Problem(
                     "sampling.max_turns", f"it is {turns}, but an episode has {minutes} minutes; set it to {minutes}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
-from orchestrator.contract.settings import Settings
+from orchestrator.contract.settings import Experiment, Settings
 
 HERE = Path(__file__).parent
 WALL_CLOCK = ("cost/seconds", "cost/device_seconds", "time/")
@@ -50,16 +49,17 @@ def experiment(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any
 def plan(trials: Mapping[str, Mapping[str, Any]], experiment: Mapping[str, Any] | None = None, **sections: Any) -> Plan:
     """A plan of one trial per entry: its id and the options of its environment."""
     specs = tuple(
-        TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, config=_settings(options, **sections))
+        TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, settings=_settings(options, **sections))
         for name, options in trials.items()
     )
-    return Plan(name="ladder", experiment=dict(experiment or {}), trials=specs, fingerprint={})
+    shared = Experiment.model_validate({"name": "ladder", "environment": {"use": "ladder"}, **(experiment or {})})
+    return Plan(name="ladder", experiment=shared, trials=specs, fingerprint={})
 
 
 def start_driver(made: Plan, directory: Path, environment: Mapping[str, str]) -> subprocess.Popen:
     """Play a plan on Ray Tune in a process of its own; it prints one JSON object when it is done."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "test-plan.json").write_text(json.dumps(dataclasses.asdict(made)))
+    (directory / "test-plan.json").write_text(made.to_json())
     path = {"PYTHONPATH": f"{environment['PYTHONPATH']}:{HERE.parent}"}
     return _start(["-m", "ladder", str(directory)], {**environment, **path})
 
@@ -119,5 +119,5 @@ def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> subproce
     )
 
 
-def _settings(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
-    return Settings.model_validate(experiment(environment, **sections)).model_dump(mode="json")
+def _settings(environment: Mapping[str, Any], **sections: Any) -> Settings:
+    return Settings.model_validate(experiment(environment, **sections))

@@ -6,14 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.plan import Plan
 from orchestrator.runners import tune
 
 
 def main(directory: Path) -> None:
-    fields = json.loads((directory / "test-plan.json").read_text())
-    fields["trials"] = tuple(TrialSpec(**{**trial, "phase": Phase(trial["phase"])}) for trial in fields["trials"])
-    results = tune.run(Plan(**fields), directory)
+    results = tune.run(Plan.from_json((directory / "test-plan.json").read_text()), directory)
     print(json.dumps({result.trial: [result.status, result.step, result.error] for result in results}))
 
 

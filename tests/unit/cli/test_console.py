@@ -7,14 +7,20 @@ from rich.console import Console
 
 from orchestrator.cli.console import TrialTable, duration, flatten
 from orchestrator.contract.plan import Plan, TrialSpec
+from orchestrator.contract.settings import Experiment
 
-CONFIG = {"schedule": {"steps": 10}, "budget": {"generated_tokens": 400}}
+SETTINGS = Experiment.model_validate(
+    {"name": "x", "environment": {"use": "y"}, "schedule": {"steps": 10}, "budget": {"generated_tokens": 400}}
+)
 PLAN = Plan(
     name="x",
-    experiment={},
-    trials=(TrialSpec(id="a-s0", arm="a", seed=0, config=CONFIG), TrialSpec(id="b-s0", arm="b", seed=0, config=CONFIG)),
+    experiment=SETTINGS,
+    trials=(
+        TrialSpec(id="a-s0", arm="a", seed=0, settings=SETTINGS),
+        TrialSpec(id="b-s0", arm="b", seed=0, settings=SETTINGS),
+    ),
     fingerprint={},
-    arms={"a": CONFIG, "b": CONFIG},
+    arms={"a": SETTINGS, "b": SETTINGS},
 )
 
 

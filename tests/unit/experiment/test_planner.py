@@ -182,7 +182,7 @@ def test_an_experiment_without_arms_is_one_trial(registry):
 
 
 def lr(plan, arm):
-    return plan.arms[arm]["optimizer"]["lr"]
+    return plan.arms[arm].optimizer.lr
 
 
 def test_precedence_is_recipe_then_file_then_arm_then_command_line(registry):
@@ -205,24 +205,25 @@ def test_an_arm_may_change_options_or_name_another_component(registry):
         "recipe: grpo\narms: {a: , b: {sampler: {count: 2}}, c: {sampler: {use: picky}}, d: {advantage: null}}",
     )
 
-    assert [plan.arms[arm]["sampler"] for arm in "abc"] == [
-        {"use": "group", "count": 4},
-        {"use": "group", "count": 2},
-        {"use": "picky"},
+    samplers = [plan.arms[arm].sampler for arm in "abc"]
+    assert [(sampler.use, sampler.options) for sampler in samplers] == [
+        ("group", {"count": 4}),
+        ("group", {"count": 2}),
+        ("picky", {}),
     ]
-    assert plan.arms["d"]["advantage"] is None
+    assert plan.arms["d"].advantage is None
 
 
 def test_an_arm_may_take_another_recipe(registry):
     plan = make(registry, "recipe: grpo\narms: {a: , b: {recipe: rloo}}")
 
-    assert [plan.arms[arm]["schedule"]["epochs"] for arm in "ab"] == [2, 1]
+    assert [plan.arms[arm].schedule.epochs for arm in "ab"] == [2, 1]
 
 
 def test_settings_of_a_trial_are_rebuilt_from_its_json(registry):
     plan = make(registry, "recipe: grpo\nevaluation: {samples: 4, k: [1, 4]}")
 
-    settings = plans.settings(plan.trials[0])
+    settings = plan.trials[0].settings
 
     assert settings.evaluation.k == (1, 4)
     assert settings.sampler.options == {"count": 4}
@@ -263,7 +264,7 @@ def test_the_start_phase_has_the_trials_world_and_its_own_method(registry):
         "schedule: {steps: 50}\noptimizer: {lr: 3}\nsampling: {max_tokens: 9, temperature: 0.5}",
     )
 
-    phase = plans.start_settings(plans.settings(plan.trials[0]))
+    phase = plans.start_settings(plan.trials[0].settings)
 
     assert phase.environment.use == "town"
     assert phase.sampler.use == "picky"
@@ -279,7 +280,7 @@ def test_trials_that_agree_on_the_start_share_it(registry):
         "  d: {recipe: rloo, policy: {count: 3}}",
     )
 
-    keys = {trial.id: plans.start_key(plans.settings(trial)) for trial in plan.trials}
+    keys = {trial.id: plans.start_key(trial.settings) for trial in plan.trials}
 
     assert keys["a-s0"] == keys["a-s1"] == keys["b-s0"]
     assert len({keys["a-s0"], keys["c-s0"], keys["d-s0"]}) == 3
@@ -293,7 +294,7 @@ def test_a_start_phase_may_have_a_world_and_a_start_of_its_own(registry):
         "arms:\n  a: {recipe: grpo}\n  b: {recipe: grpo, start: {environment: {count: 6}}}\n"
         "  c: {recipe: grpo, start: {start: {schedule: {steps: 3}}}}",
     )
-    settings = {trial.arm: plans.settings(trial) for trial in plan.trials}
+    settings = {trial.arm: trial.settings for trial in plan.trials}
 
     phase = plans.start_settings(settings["a"])
     first = plans.start_settings(phase)
@@ -307,7 +308,7 @@ def test_a_start_phase_may_have_a_world_and_a_start_of_its_own(registry):
 
 
 def test_without_a_start_there_is_no_phase_and_no_key(registry):
-    settings = plans.settings(make(registry, "recipe: grpo").trials[0])
+    settings = make(registry, "recipe: grpo").trials[0].settings
 
     assert plans.start_settings(settings) is None
     with pytest.raises(ValueError, match="no start phase"):
@@ -327,7 +328,7 @@ def test_every_arm_is_tuned_on_the_same_configurations_and_seeds_of_their_own(re
     ]
     assert all(trial.phase is Phase.TUNE for trial in plan.trials)
     assert plan.trials[0].searched == plan.trials[1].searched == plan.trials[2].searched
-    assert plan.trials[0].config["optimizer"]["lr"] == plan.trials[0].searched["optimizer.lr"]
+    assert plan.trials[0].settings.optimizer.lr == plan.trials[0].searched["optimizer.lr"]
     assert plans.tuning_seeds(plan) == (1001, 1002)
 
 
@@ -337,7 +338,7 @@ def test_with_optuna_tuning_trials_come_as_results_do(registry):
     trial = plans.tuning_trial(plan, "b", 3, {"optimizer.lr": 1.5}, seed=1001)
 
     assert plan.trials == ()
-    assert (trial.id, trial.sample, trial.config["optimizer"]["lr"]) == ("tune-b-003-s1001", 3, 1.5)
+    assert (trial.id, trial.sample, trial.settings.optimizer.lr) == ("tune-b-003-s1001", 3, 1.5)
 
 
 def test_grid_search_tries_every_combination(registry):
@@ -356,7 +357,7 @@ def test_the_best_of_each_arm_is_confirmed_on_the_experiments_seeds(registry):
 
     trials = plans.confirmations(plan, {"a": {"optimizer.lr": 1.25}})
 
-    assert [(trial.id, trial.phase, trial.config["optimizer"]["lr"]) for trial in trials] == [
+    assert [(trial.id, trial.phase, trial.settings.optimizer.lr) for trial in trials] == [
         ("a-s0", Phase.CONFIRM, 1.25),
         ("a-s1000", Phase.CONFIRM, 1.25),
     ]
@@ -521,7 +522,7 @@ def test_plugins_look_over_the_arms_where_a_search_proposes_the_trials_later(reg
 
     assert plan.trials == ()
     assert [trial.arm for trial in PLUGIN.looked_over.trials] == ["a", "b"]
-    assert [trial.config["sampler"]["use"] for trial in PLUGIN.looked_over.trials] == ["group", "picky"]
+    assert [trial.settings.sampler.use for trial in PLUGIN.looked_over.trials] == ["group", "picky"]
 
 
 def test_another_procedure_needs_no_policy(registry):
@@ -534,4 +535,4 @@ def test_another_procedure_needs_no_policy(registry):
 
     plan = plans.make(parse_experiment("name: x\nenvironment: {use: town}\nprocedure: tournament"), registry)
 
-    assert plan.trials[0].config["procedure"] == "tournament"
+    assert plan.trials[0].settings.procedure == "tournament"

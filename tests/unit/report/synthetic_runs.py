@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.settings import Experiment, Settings
 
 METHODS: dict[str, dict[str, Any]] = {
     "grpo": {
@@ -58,15 +59,17 @@ def build_run(
         "resources": {"cpus": 1, "gpus": 0, "workers": 1},
         "report": dict(report or {}),
     }
-    arms = {arm: shared | {"recipe": arm} | METHODS.get(arm, {}) for arm in gains}
+    arms = {arm: Settings.model_validate(shared | {"recipe": arm} | METHODS.get(arm, {})) for arm in gains}
     specs = [
-        TrialSpec(id=f"{arm}-s{seed}", arm=arm, seed=seed, config=config)
+        TrialSpec(id=f"{arm}-s{seed}", arm=arm, seed=seed, settings=settings)
         for seed in seeds
-        for arm, config in arms.items()
+        for arm, settings in arms.items()
     ]
     plan = Plan(
         name="dars-vs-grpo",
-        experiment=shared | {"seeds": list(seeds), "search": dict(search or {}), "arms": {arm: {} for arm in arms}},
+        experiment=Experiment.model_validate(
+            shared | {"seeds": list(seeds), "search": dict(search or {}), "arms": {arm: {} for arm in arms}}
+        ),
         trials=tuple(specs) if not search else (),
         fingerprint={"baselines": "rl-orchestrator 0.1.0 0123456789abcdef"},
         arms=arms,
@@ -80,7 +83,7 @@ def build_run(
         tuning = _tuning_specs(arms, search, generator)
         chosen = {spec.arm: spec.searched for spec in sorted(tuning, key=_badness, reverse=True)}
         specs = [replace(spec, searched=chosen[spec.arm]) for spec in specs]
-        records = [{"kind": "trials", "specs": [_spec_json(spec) for spec in (*tuning, *specs)], "time": 0.0}]
+        records = [{"kind": "trials", "specs": [spec.to_json() for spec in (*tuning, *specs)], "time": 0.0}]
         (directory / "journal.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         for spec in tuning:
             _write_trial(
@@ -100,7 +103,7 @@ def build_run(
 
 
 def _tuning_specs(
-    arms: Mapping[str, Any], search: Mapping[str, Any], generator: np.random.Generator
+    arms: Mapping[str, Settings], search: Mapping[str, Any], generator: np.random.Generator
 ) -> list[TrialSpec]:
     (path,) = search
     return [
@@ -111,9 +114,9 @@ def _tuning_specs(
             phase=Phase.TUNE,
             sample=index,
             searched={path: float(10 ** generator.uniform(-5, -3))},
-            config=config,
+            settings=settings,
         )
-        for arm, config in arms.items()
+        for arm, settings in arms.items()
         for index in range(8)
     ]
 
@@ -188,7 +191,3 @@ def _write_trial(
             "summary": {},
         }
         (folder / "result.json").write_text(json.dumps(result))
-
-
-def _spec_json(spec: TrialSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in ("id", "arm", "seed", "phase", "sample", "searched", "config")}

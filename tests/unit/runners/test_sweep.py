@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.contract.types import TrialResult
 from orchestrator.experiment.planner import make
 from orchestrator.runners.sweep import Sweep
@@ -17,8 +18,10 @@ ASHA = {"scheduler": {"use": "asha", "grace": 10, "factor": 2}, "metric": "eval/
 
 
 def _plan(names="abc", **experiment):
-    specs = tuple(TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, config={}) for name in names)
-    return Plan(name="p", experiment=experiment, trials=specs, fingerprint={})
+    made = Experiment.model_validate({"name": "p", "environment": {"use": "x"}, **experiment})
+    settings = Settings.model_validate({"name": "p", "environment": {"use": "x"}})
+    specs = tuple(TrialSpec(id=name, arm=name, seed=0, phase=Phase.CONFIRM, settings=settings) for name in names)
+    return Plan(name="p", experiment=made, trials=specs, fingerprint={})
 
 
 def _metrics(cost, value):
@@ -158,7 +161,7 @@ def test_every_arm_is_tuned_alike_and_its_best_sample_is_confirmed(tmp_path, reg
         played += 1
         sweep.started(spec.id)
         lr = spec.searched["optimizer.lr"]
-        assert spec.config["optimizer"]["lr"] == lr
+        assert spec.settings.optimizer.lr == lr
         if spec.phase is Phase.TUNE:
             tuned.setdefault((spec.arm, spec.sample), []).append((spec.seed, lr))
         sweep.report(spec.id, 1, _metrics(1, -lr))

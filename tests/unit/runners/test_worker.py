@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("ray")
 
 from orchestrator.contract.plan import TrialSpec
+from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import TrialResult
 from orchestrator.errors import TrialStopped
 from orchestrator.runners import trial as trials
@@ -29,9 +30,9 @@ def _play(directory, monkeypatch):
             raise
 
     monkeypatch.setattr(trials, "run_spec", run_spec)
-    spec = TrialSpec(id="a", arm="a", seed=0, config={})
-    fields = {"id": spec.id, "arm": spec.arm, "seed": spec.seed, "phase": spec.phase.value, "config": {}}
-    play = _Play({"spec": json.dumps(fields), "directory": str(directory), "fingerprint": None})
+    settings = Settings.model_validate({"name": "x", "environment": {"use": "y"}})
+    spec = TrialSpec(id="a", arm="a", seed=0, settings=settings)
+    play = _Play({"spec": json.dumps(spec.to_json()), "directory": str(directory), "fingerprint": None})
     assert play.next_message()["kind"] == "report"
     return play, ended
 

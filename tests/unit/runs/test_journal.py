@@ -8,12 +8,19 @@ import logging
 import pytest
 
 from orchestrator.contract.plan import Phase, TrialSpec
+from orchestrator.contract.settings import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.runs import journal as journals
 from orchestrator.runs.journal import Journal, Report, read
 
 SPEC = TrialSpec(
-    id="a-s0", arm="a", seed=0, phase=Phase.TUNE, sample=2, searched={"optimizer.lr": 0.1}, config={"x": 1}
+    id="a-s0",
+    arm="a",
+    seed=0,
+    phase=Phase.TUNE,
+    sample=2,
+    searched={"optimizer.lr": 0.1},
+    settings=Settings.model_validate({"name": "x", "environment": {"use": "y"}, "optimizer": {"lr": 0.1}}),
 )
 REPORT = Report(trial="a-s0", step=4, cost=40.0, value=0.25, decision="stop", rung=36.0)
 

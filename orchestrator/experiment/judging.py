@@ -1,0 +1,196 @@
+"""Judges an experiment: every arm, what is varied, what is searched; all problems at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.contract.settings import Settings, Variation
+from orchestrator.errors import ConfigError, Problem, did_you_mean
+from orchestrator.experiment.arms import Arm
+from orchestrator.experiment.checks import CHECKS, Judged
+from orchestrator.plugging.options import leaves, option_problems
+from orchestrator.plugging.registry import Choice, Registry
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,79}")
+_SINGLE = ("environment", "policy", "sampler", "advantage", "objective")
+_BUILT = ("environment", "sampler", "advantage", "objective", "reward")  # policies are dear, the rest is cheap
+_NOT_SEARCHED = (
+    "name",
+    "recipe",
+    "procedure",
+    "environment",
+    "evaluation",
+    "budget",
+    "resources",
+    "tracking",
+    "report",
+)
+
+
+class Builder:
+    """Builds components at plan time, each distinct one once, so that constructors' errors come out early."""
+
+    def __init__(self, registry: Registry):
+        self._registry = registry
+        self._made: dict[int, tuple[Any, list[Problem]]] = {}  # by choice: equal options are the same one
+        self._kept: list[Choice] = []  # so that no other object takes their place in memory
+
+    def build(self, choice: Choice, path: str) -> tuple[Any, list[Problem]]:
+        """Build one component; what it raises becomes a problem that names the plugin."""
+        key = id(choice)
+        if key not in self._made:
+            try:
+                self._made[key] = self._registry.make(choice), []
+            except ConfigError as error:
+                self._made[key] = None, list(error.problems)
+            except Exception as error:
+                notes = "; ".join(getattr(error, "__notes__", ()))
+                words = f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
+                self._made[key] = None, [Problem("", f"cannot be built: {words}")]
+            self._kept.append(choice)
+        built, problems = self._made[key]
+        return built, [Problem(_placed(problem.path, choice.role, path), problem.message) for problem in problems]
+
+
+def _placed(own: str, role: str, path: str) -> str:
+    """Where in the experiment the trouble is that a component calls ``environment.id``, say, wherever it stands itself."""
+    head, _, option = own.partition(".")
+    return f"{path}.{option}" if head == role and option else path
+
+
+def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[Problem]]:
+    """Judge one arm: types, options, what its components need of each other."""
+    problems: list[Problem] = []
+    settings, unsound = _settings(arm.data, problems)
+    built: dict[str, Any] = {}
+    chosen: dict[str, Choice] = {}
+    for path, role, spec in _component_specs(arm.data):
+        options = _options(role, spec)
+        choice, found = None, list(_not_finite(options, path))
+        if not found:
+            choice, found = registry.choose(role, spec["use"], options, path)
+        if choice is not None:
+            chosen[path] = choice
+            if role in _BUILT:
+                built[path], found = builder.build(choice, path)
+        if found:
+            unsound = unsound | {path.partition(".")[0]}
+        problems += found
+    judged = Judged(arm=arm, settings=settings, unsound=unsound, built=built, chosen=chosen)
+    for reads, check in CHECKS:
+        if not unsound.intersection(reads):
+            problems += check(judged, registry)
+    return judged, [Problem(arm.typed(problem.path), problem.message) for problem in problems]
+
+
+def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterator[Problem]:
+    """Judge what the experiment varies against itself and against the arms."""
+    names = [one.arm.name for one in judged]
+    for name in names if variation.arms else ():
+        if not _SAFE_NAME.fullmatch(name):
+            yield Problem(
+                f"arms.{name}",
+                f"{name!r} names files: use at most 80 letters, digits and `_ . + -`, a letter or digit first",
+            )
+    folded: dict[str, str] = {}
+    for name in names:
+        if name.lower() in folded:
+            yield Problem(
+                f"arms.{name}",
+                f"differs from arm {folded[name.lower()]!r} only in case, which some file systems ignore",
+            )
+        folded.setdefault(name.lower(), name)
+    twice = sorted({seed for seed in variation.seeds if variation.seeds.count(seed) > 1})
+    if twice:
+        yield Problem("seeds", f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
+    if variation.tune.scheduler != "none" and not variation.search:
+        yield Problem("tune.scheduler", "stops trials of a search early, and there is no `search`; add one, or drop it")
+    if variation.search and variation.tune.searcher == "optuna" and importlib.util.find_spec("optuna") is None:
+        yield Problem("tune.searcher", "optuna is not installed; pip install optuna, or use random")
+    for one in judged:
+        baseline = one.settings.report.baseline
+        if baseline is not None and baseline not in names:
+            yield Problem(
+                "report.baseline", f"no arm {baseline!r}{did_you_mean(baseline, names)} Arms: {', '.join(names)}"
+            )
+
+
+def searched_problems(
+    judged: Judged, path: str, values: Iterable[Any], apply: Callable[[Any], Any], registry: Registry
+) -> Iterator[Problem]:
+    """Judge a searched option in one arm: that it exists, and that every value is within its bounds.
+
+    :param apply: lays a value of the option over the arm's data
+    """
+    top = path.partition(".")[0]
+    if top in _NOT_SEARCHED or top not in Settings.model_fields:
+        near = did_you_mean(top, Settings.model_fields)
+        reason = "decides what is compared and cannot be searched" if top in _NOT_SEARCHED else f"is no option{near}"
+        yield Problem(f"search.{path}", f"{top} {reason}")
+        return
+    if top in judged.unsound:
+        return
+    for value in values:
+        data = apply(value)
+        problems: list[Problem] = []
+        _settings(data, problems)
+        for where, role, spec in _component_specs(data):
+            if where.partition(".")[0] == top:
+                problems += registry.problems(role, spec["use"], _options(role, spec), where)
+        for problem in problems:
+            if problem.path.partition(".")[0] == top:
+                detail = "" if problem.path == path else f"{problem.path}: "
+                yield Problem(f"search.{path}", f"{detail}{problem.message}")
+
+
+def _settings(data: Mapping[str, Any], problems: list[Problem]) -> tuple[Settings, frozenset[str]]:
+    """Judge an arm's data; sections with problems are replaced by their defaults."""
+    try:
+        return Settings.model_validate(data), frozenset()
+    except ValidationError as error:
+        found = option_problems(error, Settings, "", data)
+    problems += [_helped(problem) for problem in found]
+    unsound = frozenset(problem.path.partition(".")[0] for problem in found)
+    rest = {key: value for key, value in data.items() if key not in unsound}
+    rest.setdefault("name", "unnamed")
+    rest.setdefault("environment", {"use": "unknown"})
+    return Settings.model_validate(rest), unsound
+
+
+def _helped(problem: Problem) -> Problem:
+    if problem.message.startswith("missing") and problem.path == "environment":
+        return Problem(problem.path, "missing; name the world to act in, as in environment: {use: countdown}")
+    if problem.message.startswith("missing") and problem.path == "name":
+        return Problem(problem.path, "missing; it names the run's directory")
+    if problem.message.startswith("missing") and problem.path.endswith(".use"):
+        return Problem(problem.path, "missing; name the component these options are for, or a recipe that does")
+    return problem
+
+
+def _component_specs(data: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Path, role and specification of every component whose ``use`` can be looked up."""
+    for key in _SINGLE:
+        spec = data.get(key)
+        if isinstance(spec, Mapping) and isinstance(spec.get("use"), str):
+            yield key, key, spec
+    rewards = data.get("rewards")
+    for index, spec in enumerate(rewards if isinstance(rewards, list | tuple) else ()):
+        if isinstance(spec, Mapping) and isinstance(spec.get("use"), str):
+            yield f"rewards.{index}", "reward", spec
+
+
+def _options(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key != "use" and (role, key) != ("reward", "weight")}
+
+
+def _not_finite(options: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Numbers among a component's options that no plan can hold: JSON has only finite ones."""
+    for place, value in leaves(options, path):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield Problem(place, f"Input should be a finite number; got {value}")

@@ -1,0 +1,113 @@
+"""Models of options: what is wrong with one, what a user's data lack of one, which components it nests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.contract.component import Use
+from orchestrator.errors import Problem, did_you_mean
+
+
+def option_problems(error: ValidationError, model: type[BaseModel], path: str, data: Any) -> list[Problem]:
+    """Turn pydantic's errors into problems at the path the user typed, with the nearest key for unknown ones.
+
+    :param path: where ``data`` stands in the file; empty for the whole file
+    :param data: what was judged, to tell the user's keys from pydantic's names of union members
+    """
+    found: dict[str, list[str]] = {}
+    for detail in error.errors():
+        typed = _typed(detail["loc"], data)
+        where = ".".join(filter(None, (path, *typed)))
+        if detail["type"] == "extra_forbidden":
+            fields = _fields_at(model, typed[:-1])
+            hint = did_you_mean(typed[-1], fields)
+            message = f"unknown key{hint}" + (
+                f" Expected one of: {', '.join(sorted(fields))}." if fields else " It takes no options."
+            )
+        elif detail["type"] == "missing":
+            message = "missing; it has no default"
+        else:
+            message = f"{detail['msg'].removeprefix('Value error, ')}; got {_short(detail['input'])}"
+        messages = found.setdefault(where, [])
+        if message not in messages:
+            messages.append(message)
+    return [Problem(where, ", or: ".join(messages)) for where, messages in found.items()]
+
+
+def _typed(location: tuple[int | str, ...], data: Any) -> tuple[str, ...]:
+    """Keep the parts of a pydantic location that exist in the data, and the last one if it names a missing key."""
+    typed = []
+    for place, part in enumerate(location):
+        indexed = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if indexed or (isinstance(data, Mapping) and part in data):
+            data = data[part]
+        elif not (isinstance(data, Mapping) and place == len(location) - 1):
+            continue
+        typed.append(str(part))
+    return tuple(typed)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _fields_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """Names a user may write at a place inside a model."""
+    models = [model]
+    for part in location:
+        annotations = [inner.model_fields[part].annotation for inner in models if part in inner.model_fields]
+        if not annotations and part.isdigit():
+            continue  # a list item; its model was entered with the list
+        models = [found for annotation in annotations for found in _inner_models(annotation)]
+    return list(dict.fromkeys(name for found in models for name in found.model_fields))
+
+
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
+    found = [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+    for argument in getattr(annotation, "__args__", ()):
+        found += _inner_models(argument)
+    return found
+
+
+def model_problems(model: Any) -> list[str]:
+    """What is wrong with an options model, models nested in it included."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return [f"config is {model!r}; expected a subclass of PluginConfig"]
+    problems, seen, waiting = [], set(), [model]
+    while waiting:
+        current = waiting.pop()
+        if current in seen or issubclass(current, Use):
+            continue
+        seen.add(current)
+        if not current.model_config.get("frozen"):
+            problems.append(f"options model {current.__name__} is not frozen; derive it from PluginConfig")
+        if current.model_config.get("extra") != "forbid":
+            problems.append(f"options model {current.__name__} accepts unknown keys; derive it from PluginConfig")
+        for field in current.model_fields.values():
+            waiting += _inner_models(field.annotation)
+    return problems
+
+
+def uses(options: BaseModel) -> Iterator[tuple[str, Use]]:
+    """Nested components in an options model with their paths, however deep."""
+    return ((path, value) for path, value in leaves(options) if isinstance(value, Use))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What options models, mappings and lists hold in the end, with its path; a nested component counts as one value."""
+    inner: Iterable[tuple[Any, Any]]
+    if isinstance(value, BaseModel) and not isinstance(value, Use):
+        inner = ((name, getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, item in inner:
+        yield from leaves(item, f"{path}.{key}" if path else str(key))
