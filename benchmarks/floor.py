@@ -21,10 +21,11 @@ from pathlib import Path
 import torch
 from orchestrator_plugins.causal_lm.generation import Request
 
-from orchestrator.api import Action, Column, Sampling, Split, Trial, load_registry
+from orchestrator.api import Action, Column, Sampling, Split, load_registry
 from orchestrator.experiment.files import parse_experiment
 from orchestrator.experiment.planner import make
 from orchestrator.runners.trial import build
+from orchestrator.testing import make_trial
 from orchestrator.training.loop import Training
 
 TASKS, SIBLINGS, MAX_TOKENS, LR = 32, 8, 24, 2e-4
@@ -107,15 +108,7 @@ def main() -> None:
     [spec] = make(parse_experiment(EXPERIMENT), registry).trials
     ours, bare = build(spec.settings, registry, seed=0), build(spec.settings, registry, seed=0)
     with tempfile.TemporaryDirectory() as directory:
-        trial = Trial(
-            id=spec.id,
-            arm=spec.arm,
-            seed=0,
-            settings=spec.settings,
-            directory=Path(directory),
-            record=lambda step, metrics: None,
-            report=lambda step, metrics: None,
-        )
+        trial = make_trial(Path(directory), spec.settings)
         loop, floor = Training(trial, ours), Bare(bare)
 
         def loop_step() -> None:

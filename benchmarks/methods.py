@@ -26,13 +26,14 @@ from typing import Any
 
 import torch
 
-from orchestrator.api import Component, Recipe, Score, Trial, hookimpl
+from orchestrator.api import Component, Recipe, Score, hookimpl
 from orchestrator.experiment import planner as plans
 from orchestrator.experiment.files import parse_experiment
 from orchestrator.experiment.overlay import merge
 from orchestrator.plugging.manager import PluginManager
 from orchestrator.plugging.registry import Registry
 from orchestrator.runners.trial import build
+from orchestrator.testing import make_trial
 from orchestrator.training.loop import Training
 
 ROLLOUTS = 128  # a step, about
@@ -111,17 +112,8 @@ class Side:
     def __init__(self, arm: Mapping[str, Any], registry: Registry, directory: Path):
         text = json.dumps({**EXPERIMENT, "arms": {"only": arm}})
         [spec] = plans.make(parse_experiment(text), registry).trials
-        trial = Trial(
-            id=spec.id,
-            arm=spec.arm,
-            seed=0,
-            settings=spec.settings,
-            directory=directory,
-            record=lambda step, metrics: None,
-            report=lambda step, metrics: None,
-        )
+        trial = make_trial(directory, spec.settings)
         self.schedule = spec.settings.schedule
-        directory.mkdir()
         self.loop = Training(trial, build(spec.settings, registry, seed=0))
         self.loop._begin_round(first=True)
         self._update, self.loop.trainer.update = self.loop.trainer.update, self._timed

@@ -77,7 +77,12 @@ def ours(trials: int, folder: Path, *, steps: int = 0) -> float:
     data = {"name": "idle", "procedure": "idle", "environment": {"use": "idle", "steps": steps}}
     settings = Settings.model_validate(data)
     specs = tuple(TrialSpec(id=f"idle-s{seed}", arm="idle", seed=seed, settings=settings) for seed in range(trials))
-    plan = Plan(name="idle", experiment=Experiment.model_validate(data), trials=specs, fingerprint=load_registry().manager.fingerprint())
+    plan = Plan(
+        name="idle",
+        experiment=Experiment.model_validate(data),
+        trials=specs,
+        fingerprint=load_registry().manager.fingerprint(),
+    )
     began = time.perf_counter()
     results = tune.run(plan, folder)
     elapsed = time.perf_counter() - began

@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 
-from orchestrator.api import Registry, Split, Trial, load_registry
+from orchestrator.api import Registry, Split, load_registry
 from orchestrator.experiment import planner as plans
 from orchestrator.experiment.files import load_experiment, parse_experiment
 from orchestrator.runners.trial import build
+from orchestrator.testing import make_trial
 from orchestrator.training.loop import Training
 
 EPISODES = 64
@@ -54,16 +55,7 @@ def experiment(games: int, processes: int) -> dict[str, Any]:
 def training(overlay: dict[str, Any], shared: dict[str, Any], registry: Registry, directory: Path) -> Training:
     """The training loop of one trial, ready for its first step."""
     [spec] = plans.make(parse_experiment(json.dumps({**shared, "arms": {"only": overlay}})), registry).trials
-    directory.mkdir()
-    trial = Trial(
-        id=spec.id,
-        arm=spec.arm,
-        seed=0,
-        settings=spec.settings,
-        directory=directory,
-        record=lambda step, metrics: None,
-        report=lambda step, metrics: None,
-    )
+    trial = make_trial(directory, spec.settings)
     loop = Training(trial, build(spec.settings, registry, seed=0))
     loop._begin_round(first=True)
     return loop

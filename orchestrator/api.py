@@ -80,7 +80,7 @@ from orchestrator.errors import ConfigError, ContextError, OrchestratorError, Pr
 from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
-    from orchestrator.contract.plan import Components, Plan, Trial, TrialSpec
+    from orchestrator.contract.plan import Components, Phase, Plan, Trial, TrialSpec
     from orchestrator.contract.settings import Experiment, Settings
     from orchestrator.maths.advantages import (
         discounted_returns,
@@ -99,17 +99,29 @@ if TYPE_CHECKING:
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.shapes import expect_shape, group_index
-    from orchestrator.runs.ledger import read_rows
+    from orchestrator.runs.atomic import write_json, written_aside
+    from orchestrator.runs.curves import Curve
+    from orchestrator.runs.layout import RunFolder, TrialFolder
+    from orchestrator.runs.ledger import Ledger, read_rows
+    from orchestrator.runs.read import TrialData
+    from orchestrator.runs.study import Study
     from orchestrator.training.reduction import reduce_terms
     from orchestrator.training.regulariser import Regulariser
 
 _LAZY = {
     "Components": "orchestrator.contract.plan",
+    "Curve": "orchestrator.runs.curves",
     "Experiment": "orchestrator.contract.settings",
+    "Ledger": "orchestrator.runs.ledger",
+    "Phase": "orchestrator.contract.plan",
     "Plan": "orchestrator.contract.plan",
     "Regulariser": "orchestrator.training.regulariser",
+    "RunFolder": "orchestrator.runs.layout",
     "Settings": "orchestrator.contract.settings",
+    "Study": "orchestrator.runs.study",
     "Trial": "orchestrator.contract.plan",
+    "TrialData": "orchestrator.runs.read",
+    "TrialFolder": "orchestrator.runs.layout",
     "TrialSpec": "orchestrator.contract.plan",
     "clipped_surrogate": "orchestrator.maths.losses",
     "clipped_value_loss": "orchestrator.maths.losses",
@@ -131,6 +143,8 @@ _LAZY = {
     "reduce_terms": "orchestrator.training.reduction",
     "sequence_sum": "orchestrator.maths.masked",
     "whiten": "orchestrator.maths.advantages",
+    "write_json": "orchestrator.runs.atomic",
+    "written_aside": "orchestrator.runs.atomic",
 }
 
 
@@ -156,6 +170,7 @@ __all__ = [
     "ContextError",
     "Couples",
     "Credit",
+    "Curve",
     "Environment",
     "Episode",
     "Evaluates",
@@ -163,6 +178,7 @@ __all__ = [
     "Features",
     "Feedback",
     "Finish",
+    "Ledger",
     "LossTerm",
     "Mean",
     "Message",
@@ -174,6 +190,7 @@ __all__ = [
     "Observation",
     "OrchestratorError",
     "Packed",
+    "Phase",
     "Plan",
     "PluginConfig",
     "Policy",
@@ -190,6 +207,7 @@ __all__ = [
     "Rollout",
     "RolloutGroup",
     "RolloutRequest",
+    "RunFolder",
     "Sampler",
     "Sampling",
     "ScalesGradient",
@@ -200,10 +218,13 @@ __all__ = [
     "Stateful",
     "StepsTogether",
     "Stop",
+    "Study",
     "Task",
     "Terms",
     "Trial",
+    "TrialData",
     "TrialError",
+    "TrialFolder",
     "TrialResult",
     "TrialSpec",
     "Turn",
@@ -236,4 +257,6 @@ __all__ = [
     "reduce_terms",
     "sequence_sum",
     "whiten",
+    "write_json",
+    "written_aside",
 ]

@@ -170,9 +170,6 @@ def report(
     """
     from orchestrator.plugging.registry import load_registry
 
-    for directory in runs:
-        if not (directory / "plan.json").is_file():
-            raise ConfigError([Problem(str(directory), "is no run: it has no plan.json. Runs live in runs/")])
     _report(runs, load_registry(), metric=metric, as_json=as_json)
 
 
@@ -278,6 +275,8 @@ def _new_directory(runs: Path, name: str) -> Path:
 
 def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_json: bool) -> None:
     """Play the plan's open trials, write the report, tell the user; exit 1 when a trial failed."""
+    from orchestrator.runs.layout import RunFolder
+
     err.print(f"run directory: {directory}", highlight=False, soft_wrap=True)
     watcher = TrialTable(plan, err if as_json or not is_terminal() else out)
     began = time.monotonic()
@@ -300,7 +299,7 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
         )
     if failed:
         err.print(
-            f"{len(failed)} of {len(results)} trials failed; their errors: {directory}/trials/*/result.json. "
+            f"{len(failed)} of {len(results)} trials failed; their errors: {RunFolder(directory).trial('*').result}. "
             f"Play them again with: orchestrator resume {directory}",
             highlight=False,
             soft_wrap=True,

@@ -155,7 +155,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSection:
-    """A plugin's part of the report; ``render`` gets the run directory and returns HTML, or None to stay out.
+    """A plugin's part of the report; ``render`` gets the Study of a run and returns HTML, or None to stay out.
 
     Figures must be inline (SVG or data URIs): a report is read without a network. Cells of tables do not wrap but in a
     table of class ``prose``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +102,19 @@ class Plan:
             raise ValueError(f"this is no plan: {error}") from error
 
 
+class Rows(Protocol):
+    """A trial's rows of metrics, each with its step and kind."""
+
+    def append(self, step: int, kind: str, **content: Any) -> None:
+        """Append one row."""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows in order."""
+
+    def rewind(self, step: int, **other: int) -> None:
+        """Forget all rows after a step; ``other``: steps for rows of a kind of their own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """A running trial as hooks see it. Read-only; the two callables are for implementations of ``run_trial``."""
@@ -111,8 +124,9 @@ class Trial:
     seed: int
     phase: Phase = Phase.CONFIRM
     settings: Settings
-    directory: Path  # trials/<id>/ of the run
-    record: Callable[[int, Mapping[str, float]], None]  # (step, metrics): one row of metrics.jsonl
+    directory: Path  # of its files; see orchestrator.api.TrialFolder
+    rows: Rows  # of metrics, as they are kept on disk
+    record: Callable[[int, Mapping[str, float]], None]  # (step, metrics): one row of metrics
     report: Callable[[int, Mapping[str, float]], None]  # the same, and the sweep's scheduler sees it
 
     @property

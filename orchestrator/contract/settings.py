@@ -215,11 +215,14 @@ class ReportSettings(Section):
     baseline: str | None = Field(None, description="arm the others are compared with; null: the first")
 
 
+MODEL_FILE = "model.safetensors"  # the weights in a checkpoint's folder, as transformers names them
+
+
 class Start(Section):
     """A phase run once and shared by all arms and seeds that agree on it: a warm-up, or a checkpoint."""
 
     recipe: str | None = Field(None, description="recipe of the phase, such as sft")
-    checkpoint: str | None = Field(None, description="directory with model.safetensors to start from instead")
+    checkpoint: str | None = Field(None, description=f"directory with {MODEL_FILE} to start from instead")
     seed: int = Field(0, ge=0, description="of the phase")
     environment: dict[str, Any] | None = Field(
         None, description="overlay over the trial's environment, as in {train_on: demonstrations}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.contract.component import Component, Role
-from orchestrator.contract.settings import Settings
+from orchestrator.contract.settings import MODEL_FILE, Settings
 from orchestrator.contract.types import Couples, Speaks, Split, Task
 from orchestrator.errors import Problem, did_you_mean
 from orchestrator.experiment.arms import Arm
@@ -213,8 +213,8 @@ def _start_possible(judged: Judged, registry: Registry) -> Iterator[Problem]:
         yield Problem("start", f"has {given} of recipe (a phase to run) and checkpoint (weights to load); give one")
     elif start.checkpoint is not None:
         path = Path(start.checkpoint).expanduser()
-        if judged.settings.resources.address is None and not (path / "model.safetensors").is_file():
-            yield Problem("start.checkpoint", f"no model.safetensors in {str(path)!r}; give the folder of a checkpoint")
+        if judged.settings.resources.address is None and not (path / MODEL_FILE).is_file():
+            yield Problem("start.checkpoint", f"no {MODEL_FILE} in {str(path)!r}; give the folder of a checkpoint")
 
 
 def _one_worker(judged: Judged, registry: Registry) -> Iterator[Problem]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, Problem, blame, did_you_mean
+from orchestrator.errors import ConfigError, Problem, blame
 from orchestrator.runs import machine
-from orchestrator.runs import read as runs
-from orchestrator.runs.read import COST, FINISHED, Study, TrialData
-from orchestrator.verdict import judge as verdict
+from orchestrator.runs.read import COST, TrialData
+from orchestrator.runs.results import FINISHED
+from orchestrator.runs.study import Study, comparable, differences
 from orchestrator.verdict.judge import Verdict
+from orchestrator.verdict.study import judge_study
 from orchestrator.verdict.wording import count_text
 
 if TYPE_CHECKING:
@@ -85,13 +86,10 @@ def gather(directories: Sequence[Path], registry: Registry | None = None, metric
     :param metric: to judge by; None: the experiment's ``report.metric``
     :raises ConfigError: a directory is no run, ``report.baseline`` names no arm, or nothing can be judged by ``metric``
     """
-    study = runs.merge([runs.read(Path(directory)) for directory in directories])
-    found, unjudged = _judge(study, metric)
+    study = Study.read(*directories)
+    found, unjudged = judge_study(study, metric)
     if metric and found is None:
         raise ConfigError([Problem("--metric", unjudged)])
-    counts: dict[str, int] = {}
-    for trial in study.trials:
-        counts[trial.status] = counts.get(trial.status, 0) + 1
     return Report(
         title=" + ".join(dict.fromkeys(run.plan.name for run in study.runs)),
         question=_question(study),
@@ -99,76 +97,14 @@ def gather(directories: Sequence[Path], registry: Registry | None = None, metric
         study=study,
         verdict=found,
         unjudged=unjudged,
-        counts=counts,
+        counts=study.status,
         failures=tuple(trial for trial in study.trials if trial.status == "failed"),
         warnings=(*_warnings(study, found), *study.warnings),
         spending=tuple(_spending(study)),
-        differences=runs.differences({arm: runs.comparable(study.settings[arm]) for arm in study.arms}),
+        differences=differences({arm: comparable(study.settings[arm]) for arm in study.arms}),
         provenance=_provenance(study),
         sections=tuple(_sections(study, registry)),
     )
-
-
-def expected_confirmations(study: Study) -> int:
-    """How many trials the verdict waits for in all."""
-    return sum(len(run.plan.arms or {t.arm for t in study.trials}) * len(_seeds(run)) for run in study.runs)
-
-
-def _seeds(run: runs.Run) -> Sequence[int]:
-    return run.plan.experiment.seeds
-
-
-def _judge(study: Study, metric: str | None) -> tuple[Verdict | None, str]:
-    settings = study.experiment.report
-    ended = [trial for trial in study.confirmations if trial.status in FINISHED]
-    if not ended:
-        return None, "No trial that enters the verdict has finished yet."
-    measured = {name for trial in ended for name in trial.last}
-    metric = metric or settings.metric or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
-    if metric not in measured:
-        near = did_you_mean(metric, measured)
-        return (
-            None,
-            f"No finished trial measured {metric!r}{near} Set report.metric, or --metric, to what was measured.",
-        )
-    cost = COST if any(trial.last.get(COST, 0) > 0 for trial in ended) else None
-    curves = [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
-    baseline = settings.baseline or study.arms[0]
-    if baseline not in study.arms:
-        raise ConfigError(
-            [
-                Problem(
-                    "report.baseline",
-                    f"no arm {baseline!r}{did_you_mean(baseline, study.arms)} Arms: {', '.join(study.arms)}.",
-                )
-            ]
-        )
-    found = verdict.judge(
-        curves,
-        metric=metric,
-        mode=settings.mode,
-        confidence=settings.confidence,
-        baseline=baseline,
-        budget=study.experiment.budget.generated_tokens if cost else None,
-        cost_name="generated tokens" if cost else "steps",
-        arms=study.arms,
-        final=_ended(study),
-    )
-    return found, ""
-
-
-def _ended(study: Study) -> bool:
-    """Whether every trial that enters the verdict has ended, one way or another."""
-    for run in study.runs:
-        arms = run.plan.arms or {trial.spec.arm: None for trial in run.trials}
-        done = {
-            (trial.spec.arm, trial.spec.seed)
-            for trial in run.trials
-            if trial.status in (*FINISHED, "failed") and trial.spec.phase == "confirm"
-        }
-        if any((arm, seed) not in done for arm in arms for seed in _seeds(run)):
-            return False
-    return True
 
 
 def _warnings(study: Study, found: Verdict | None) -> list[str]:
@@ -176,19 +112,19 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
     trials = study.confirmations
     warnings = []
     waiting = [trial for trial in study.trials if trial.status in ("running", "pending")]
-    if waiting or not _ended(study):
+    if waiting or not study.ended:
         done = sum(trial.status in (*FINISHED, "failed") for trial in trials)
         warnings.append(
-            f"The run is not finished: {done} of {expected_confirmations(study)} trials that enter the verdict have "
+            f"The run is not finished: {done} of {len(study.planned)} trials that enter the verdict have "
             "ended. Resume it with `orchestrator resume`; until then nothing is decided."
         )
-    failed = [trial.spec.id for trial in trials if trial.status == "failed"]
+    failed = [trial.id for trial in trials if trial.status == "failed"]
     if failed:
         warnings.append(
             f"Failed and left out of the verdict: {', '.join(failed)}. An arm whose failing seeds are left out looks "
             "better than it is."
         )
-    stopped = [trial.spec.id for trial in trials if trial.status == "stopped"]
+    stopped = [trial.id for trial in trials if trial.status == "stopped"]
     if stopped:
         warnings.append(f"Stopped early, so that all arms are compared at what these reached: {', '.join(stopped)}.")
     if found is not None:
@@ -201,7 +137,7 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
                 f"Arms spent between {count_text(min(reached))} and {count_text(max(reached))} generated tokens; they "
                 f"are compared at {count_text(found.cost)}. Set budget.generated_tokens to give all the same."
             )
-        unmeasured = [t.spec.id for t in trials if t.status in FINISHED and t.curve(found.metric) is None]
+        unmeasured = [t.id for t in trials if t.status in FINISHED and t.curve(found.metric) is None]
         if unmeasured:
             warnings.append(f"Finished without measuring {found.metric}, so left out: {', '.join(unmeasured)}.")
         if len({len(arm.seeds) for arm in found.arms}) > 1:
@@ -214,15 +150,13 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
     lost = sum(float(trial.series("eval/failed_rollouts")[1].sum()) for trial in study.trials)
     if lost:
         warnings.append(f"{lost:.0f} evaluation rollouts failed.")
-    skipped = {t.spec.id: t.last["train/skipped_updates"] for t in study.trials if t.last.get("train/skipped_updates")}
+    skipped = {t.id: t.last["train/skipped_updates"] for t in study.trials if t.last.get("train/skipped_updates")}
     if skipped:
         warnings.append(
             "Updates skipped for losses or gradients that were not finite: "
             + ", ".join(f"{name} ({count:.0f})" for name, count in skipped.items())
         )
-    gaps = {
-        t.spec.id: float(values.max()) for t in trials if (values := t.series("train/act_train_logprob_gap")[1]).size
-    }
+    gaps = {t.id: float(values.max()) for t in trials if (values := t.series("train/act_train_logprob_gap")[1]).size}
     wide = {name: gap for name, gap in gaps.items() if gap > GAP_LIMIT}
     if wide:
         worst = max(wide, key=lambda name: wide[name])
@@ -231,7 +165,7 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
             f"{wide[worst]:.2g} ({worst}; {len(wide)} of {len(gaps)} trials above {GAP_LIMIT:g}). Expected below "
             "that in float32; a reduced precision explains more."
         )
-    watchers = {t.spec.id: t.last["observers/errors"] for t in study.trials if t.last.get("observers/errors")}
+    watchers = {t.id: t.last["observers/errors"] for t in study.trials if t.last.get("observers/errors")}
     if watchers:
         warnings.append(
             "Plugins that only watch raised errors (the log names them): "
@@ -244,7 +178,7 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
 
 def _spending(study: Study) -> list[Spending]:
     rows = []
-    starts = [trial for run in study.runs for trial in run.starts if trial.rows]
+    starts = [trial for trial in study.starts if trial.rows]
     groups = [(arm, [t for t in study.confirmations if t.arm == arm]) for arm in study.arms]
     groups += [(f"{arm}, tuning", [t for t in study.tuning if t.arm == arm]) for arm in study.arms]
     groups.append(("shared start", starts))
@@ -279,7 +213,7 @@ def _provenance(study: Study) -> dict[str, str]:
         facts[f"run{suffix}"] = run.directory.name
         facts[f"experiment file{suffix}"] = run.plan.source or "not recorded"
         facts[f"commit{suffix}"] = run.plan.commit or "not recorded"
-        facts[f"seeds{suffix}"] = ", ".join(str(seed) for seed in _seeds(run))
+        facts[f"seeds{suffix}"] = ", ".join(str(seed) for seed in run.plan.experiment.seeds)
         facts[f"plugins{suffix}"] = ", ".join(
             f"{name} {' '.join(source.split()[:2])}" for name, source in run.plan.fingerprint.items()
         )
@@ -304,7 +238,7 @@ def _sections(study: Study, registry: Registry | None) -> list[Section]:
             title = f"{title} ({run.directory.name})" if len(study.runs) > 1 else title
             try:
                 with blame(str(info), where=f"report section {section.name!r}"):
-                    html = section.render(run.directory)
+                    html = section.render(study.only(run))
             except Exception as error:
                 text = "".join(traceback.format_exception_only(error)).strip()
                 found.append(Section(title=title, plugin=str(info), html=None, error=text))

@@ -20,7 +20,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from orchestrator.experiment import search
 from orchestrator.maths.statistics import bootstrap_interval, interquartile_mean
 from orchestrator.runs.curves import Curve, by_arm, costless
-from orchestrator.runs.read import COST, Study
+from orchestrator.runs.read import COST
+from orchestrator.runs.study import PALETTE, Study
 from orchestrator.verdict.wording import count_text, metric_label
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.contract.settings import Experiment
     from orchestrator.verdict.judge import Verdict
 
-# Okabe and Ito's colours, the yellow left out: it vanishes on white. Dark pages get lighter ones from the style sheet.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a", "#6f42c1", "#c2405f")
 INK, MUTED, LINE = "#1b2027", "#5d6875", "#dde2e8"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 SOLID = 5  # arms drawn with solid lines; colour alone does not tell more apart

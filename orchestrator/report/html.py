@@ -8,8 +8,9 @@ from importlib.resources import files
 
 from orchestrator.report import tables
 from orchestrator.report.content import Report
-from orchestrator.report.figures import PALETTE, Drawing
+from orchestrator.report.figures import Drawing
 from orchestrator.report.tables import Table
+from orchestrator.runs.study import PALETTE
 from orchestrator.verdict.judge import Outcome
 
 _CLASSES = {Outcome.BETTER.value: "better", Outcome.WORSE.value: "worse", Outcome.UNDECIDED.value: "open"}

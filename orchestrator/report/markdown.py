@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from orchestrator.report import tables
 from orchestrator.report.content import Report
 from orchestrator.report.figures import Drawing
 from orchestrator.report.html import last_line
 from orchestrator.report.tables import Table
+from orchestrator.runs.layout import ReportFolder
+
+_BESIDE = ReportFolder(Path())
 
 
 def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
@@ -30,7 +34,7 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
     if drawings:
         lines += ["## Figures", ""]
         for drawing in drawings:
-            lines += [f"![{drawing.title}](figures/{drawing.name}.svg)", "", drawing.caption, ""]
+            lines += [f"![{drawing.title}]({_BESIDE.figure(drawing.name).as_posix()})", "", drawing.caption, ""]
     spending = tables.spending_table(report)
     if spending[1]:
         lines += ["## Cost", "", *_table(spending), ""]
@@ -38,7 +42,11 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
     if settings[1]:
         lines += ["## What the arms do differently", "", *_table(settings), ""]
     for section in report.sections:
-        said = f"could not be made by plugin {section.plugin}: {section.error}" if section.error else "see report.html."
+        said = (
+            f"could not be made by plugin {section.plugin}: {section.error}"
+            if section.error
+            else f"see {_BESIDE.html.name}."
+        )
         lines += [f"## {section.title}", "", said, ""]
     if report.failures:
         lines += ["## Failed trials", ""]

@@ -10,6 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from orchestrator.report import tables
+from orchestrator.runs.layout import ReportFolder
 from orchestrator.verdict.judge import Outcome
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def render_terminal(report: Report) -> RenderableType:
             parts.append(_table(short, f"against {verdict.baseline}"))
             parts += [Text(reason, style="dim") for reason in tables.reasons(verdict)]
     if report.out is not None:
-        parts.append(Text(f"Report: {report.out / 'report.html'}"))
+        parts.append(Text(f"Report: {ReportFolder(report.out).html}"))
     return Group(*parts)
 
 

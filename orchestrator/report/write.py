@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.report import figures, html, markdown
 from orchestrator.report.content import Report, gather
+from orchestrator.runs.atomic import write_text
+from orchestrator.runs.layout import ReportFolder, RunFolder
 
 if TYPE_CHECKING:
     from orchestrator.plugging.registry import Registry
@@ -35,18 +36,15 @@ def write_report(
     """
     directories = [Path(directory) for directory in directories]
     report = gather(directories, registry, metric)
-    if out is None:
-        merged = ["report-merged"] if len(directories) > 1 else []
-        out = directories[0].joinpath(*merged, *([f"report-{metric.replace('/', '-')}"] if metric else []))
-    out = Path(out)
-    report = dataclasses.replace(report, out=out)
+    beside = RunFolder(directories[0]).report_beside(merged=len(directories) > 1, metric=metric)
+    folder = beside if out is None else ReportFolder(Path(out))
+    report = dataclasses.replace(report, out=folder.path)
     drawings = figures.draw(report.study, report.verdict)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     for drawing in drawings:
-        _write(out / "figures" / f"{drawing.name}.svg", drawing.standalone())
-    _write(out / "report.html", html.render(report, drawings))
-    _write(out / "report.md", markdown.render(report, drawings))
-    _write(out / "report.json", json.dumps(to_json(report), indent=1, ensure_ascii=False, allow_nan=False))
+        write_text(folder.figure(drawing.name), drawing.standalone())
+    write_text(folder.html, html.render(report, drawings))
+    write_text(folder.markdown, markdown.render(report, drawings))
+    write_text(folder.json, json.dumps(to_json(report), indent=1, ensure_ascii=False, allow_nan=False))
     return report
 
 
@@ -80,10 +78,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
-
-
-def _write(path: Path, text: str) -> None:
-    """Write aside and rename, so that a reader never sees half a report."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from orchestrator.runners.progress import Silent
 from orchestrator.runners.trial import run_spec
 from orchestrator.runners.watch import watching
-from orchestrator.runs.results import FINISHED, read_result, trial_directory
+from orchestrator.runs.layout import RunFolder
+from orchestrator.runs.results import FINISHED, read_result
 
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan
@@ -27,7 +28,7 @@ def run(plan: Plan, directory: Path, registry: Registry, progress: Progress | No
     progress = progress or Silent()
     results = []
     for spec in plan.trials:
-        result = read_result(trial_directory(directory, spec.id))
+        result = read_result(RunFolder(directory).trial(spec.id))
         if result is None or result.status not in FINISHED:
             progress.trial_update(spec.id, "running", 0, {})
             with watching(directory, lambda trial=spec.id: [trial], progress):

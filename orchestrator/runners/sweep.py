@@ -17,7 +17,8 @@ from orchestrator.runners import schedulers, searchers
 from orchestrator.runners.progress import Progress, Silent
 from orchestrator.runs import journal as journals
 from orchestrator.runs.journal import Journal, Report, TrialHistory
-from orchestrator.runs.results import FINISHED, gather, read_result, trial_directory, write_result
+from orchestrator.runs.layout import RunFolder
+from orchestrator.runs.results import FINISHED, gather, read_result, write_result
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Sweep:
 
         :raises OrchestratorError: another process holds the journal, or the journal is damaged
         """
-        self.plan, self.directory = plan, directory
+        self.plan, self.directory, self._folder = plan, directory, RunFolder(directory)
         self.progress = progress or Silent()
         self._tune, report = plan.experiment.tune, plan.experiment.report
         self._metric = self._tune.metric or report.metric
@@ -126,18 +127,18 @@ class Sweep:
 
     def ended(self, trial: str, status: str, *, error: str | None = None) -> TrialResult:
         """Note that a trial ended. Where it did not write its result itself, one is made of the metrics it left."""
-        entry, directory = self.history.trials[trial], trial_directory(self.directory, trial)
-        result = read_result(directory)
+        entry, folder = self.history.trials[trial], self._folder.trial(trial)
+        result = read_result(folder)
         if result is None or result.status != status or (error is not None and result.error != error):
             spec = entry.spec
-            result = gather(directory, trial=trial, arm=spec.arm, seed=spec.seed, status=status, error=error)
-            write_result(directory, result)
+            result = gather(folder, trial=trial, arm=spec.arm, seed=spec.seed, status=status, error=error)
+            write_result(folder, result)
         self._end(entry, result)
         return result
 
     def results(self) -> list[TrialResult]:
         """How every trial that ended did, in the order the trials were added."""
-        found = (read_result(trial_directory(self.directory, trial)) for trial in self.history.trials)
+        found = (read_result(self._folder.trial(trial)) for trial in self.history.trials)
         return [result for result in found if result is not None]
 
     def close(self) -> None:
@@ -164,7 +165,7 @@ class Sweep:
         self._add([spec for spec in self.plan.trials if spec.id not in self.history.trials])
         self._waiting: deque[TrialSpec] = deque()
         for entry in self.history.trials.values():
-            result = read_result(trial_directory(self.directory, entry.spec.id))
+            result = read_result(self._folder.trial(entry.spec.id))
             if result is not None and result.status in FINISHED:
                 if entry.status != result.status:
                     self._end(entry, result)

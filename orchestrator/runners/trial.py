@@ -20,8 +20,9 @@ from orchestrator.errors import CheckpointError, PluginContractError, TrialError
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
-from orchestrator.runs.ledger import METRICS, Ledger, finite
-from orchestrator.runs.results import gather, read_result, trial_directory, write_result
+from orchestrator.runs.layout import RunFolder, TrialFolder
+from orchestrator.runs.ledger import Ledger, finite
+from orchestrator.runs.results import clear_result, gather, read_result, write_result
 from orchestrator.training import procedure
 from orchestrator.training.events import Events
 
@@ -52,19 +53,19 @@ def run_spec(
     registry.manager.configure({"version": __version__, "run_directory": str(run_directory)})
     settings = spec.settings
     _limit_threads(max(1, int(settings.resources.cpus)), now=settings.policy is not None)
-    return _play(spec, run_directory, trial_directory(run_directory, spec.id), registry, report)
+    run = RunFolder(run_directory)
+    return _play(spec, run, run.trial(spec.id), registry, report)
 
 
 def _play(
     spec: TrialSpec,
-    run_directory: Path,
-    directory: Path,
+    run: RunFolder,
+    folder: TrialFolder,
     registry: Registry,
     report: Report | None,
 ) -> TrialResult:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "result.json").unlink(missing_ok=True)  # of a failure before this attempt
-    ledger = Ledger(directory / METRICS)
+    clear_result(folder)
+    ledger = Ledger(folder.metrics)
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
         ledger.append(step, "evaluation", metrics=finite(metrics))
@@ -80,7 +81,8 @@ def _play(
         seed=spec.seed,
         phase=spec.phase,
         settings=spec.settings,
-        directory=directory,
+        directory=folder.path,
+        rows=ledger,
         record=record,
         report=record_and_report,
     )
@@ -90,7 +92,7 @@ def _play(
         settings = spec.settings
         components = build(settings, registry, spec.seed)
         if components.policy is not None:
-            _load_start(settings, components, directory, run_directory, registry)
+            _load_start(settings, components, folder, run, registry)
         result = registry.manager.first("run_trial", trial=trial, components=components)
         if not isinstance(result, TrialResult):
             raise PluginContractError(f"run_trial returned a {type(result).__name__}; expected a TrialResult")
@@ -106,11 +108,11 @@ def _play(
             error="".join(traceback.format_exception(error)),
         )
     except TrialStopped:
-        result = gather(directory, trial=spec.id, arm=spec.arm, seed=spec.seed, status="stopped")
+        result = gather(folder, trial=spec.id, arm=spec.arm, seed=spec.seed, status="stopped")
         events.emit("on_trial_end", result=result)
     else:
         events.emit("on_trial_end", result=result)
-    write_result(directory, result)
+    write_result(folder, result)
     return result
 
 
@@ -149,54 +151,46 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
 
 
 def _load_start(
-    settings: Settings, components: Components, directory: Path, run_directory: Path, registry: Registry
+    settings: Settings, components: Components, trial: TrialFolder, run: RunFolder, registry: Registry
 ) -> None:
     """Give a new trial's policy the weights of the shared start phase, playing the phase first if nobody has."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from orchestrator.runs.checkpoint import checkpoints, load_module, read_weights
 
-    from orchestrator.runs.checkpoint import MODEL, checkpoints, load_module
-
-    if settings.start is None or checkpoints(directory / "checkpoints"):
+    if settings.start is None or checkpoints(trial.checkpoints):
         return
     if settings.start.checkpoint is not None:
         path = Path(settings.start.checkpoint).expanduser()
     else:
-        folder = _start_phase(settings, run_directory, registry) / "checkpoints"
+        folder = _start_phase(settings, run, registry).checkpoints
         if not checkpoints(folder):
             raise CheckpointError(
                 f"the start phase left no checkpoint in {folder}; remove {folder.parent} to play it again"
             )
         path = checkpoints(folder)[-1]
-    try:
-        tensors = load_file(path / MODEL)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"start weights {path / MODEL} cannot be read: {error}") from error
-    load_module(components.policy.module, tensors, path, partial=True)
+    load_module(components.policy.module, read_weights(path), path, partial=True)
 
 
-def _start_phase(settings: Settings, run_directory: Path, registry: Registry) -> Path:
+def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> TrialFolder:
     phase = plan.start_settings(settings)
     key = plan.start_key(settings)
-    folder = run_directory / "start"
-    directory = folder / key
-    folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder / f".{key}.lock"):
-        done = read_result(directory)
+    folder = run.start(key)
+    with _only_one(run.start_lock(key)):
+        done = read_result(folder)
         if done is None or done.status != "done":
             logger.info("start phase %s: %s steps", key, phase.schedule.steps)
             spec = TrialSpec(
                 id=f"start-{key}", arm="start", seed=settings.start.seed, phase=Phase.START, settings=phase
             )
-            done = _play(spec, run_directory, directory, registry, None)
+            done = _play(spec, run, folder, registry, None)
     if done.status != "done":
-        raise TrialError(f"the start phase in {directory} failed:\n{done.error}")
-    return directory
+        raise TrialError(f"the start phase in {folder.path} failed:\n{done.error}")
+    return folder
 
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
     """Hold a lock file; the kernel frees it when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

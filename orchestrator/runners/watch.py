@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.runners.progress import Progress
-from orchestrator.runs.results import last_row, read_result, trial_directory
+from orchestrator.runs.layout import RunFolder
+from orchestrator.runs.ledger import last_row
+from orchestrator.runs.results import read_result
 
 SECONDS = 1.0  # between looks
 
@@ -19,15 +21,16 @@ def look(directory: Path, trials: Iterable[str], progress: Progress) -> None:
     :param directory: the run's directory
     :param trials: those that run now
     """
+    run = RunFolder(directory)
     for trial in trials:
-        row = last_row(trial_directory(directory, trial))
+        row = last_row(run.trial(trial).metrics)
         if row is not None:
             progress.trial_update(trial, "running", row["step"], row["metrics"])
-    for phase in sorted((directory / "start").glob("[!.]*/metrics.jsonl")):
-        row, result = last_row(phase.parent), read_result(phase.parent)
+    for phase in run.starts():
+        row, result = last_row(phase.metrics), read_result(phase)
         if row is not None:
             status = "running" if result is None else result.status
-            progress.trial_update(f"start-{phase.parent.name}", status, row["step"], row["metrics"])
+            progress.trial_update(f"start-{phase.path.name}", status, row["step"], row["metrics"])
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from ray.tune import Trainable
 
 from orchestrator.contract.plan import TrialSpec
 from orchestrator.errors import TrialError, TrialStopped
-from orchestrator.runs.results import read_result, trial_directory
+from orchestrator.runs.layout import RunFolder, TrialFolder
+from orchestrator.runs.results import read_result
 
 if TYPE_CHECKING:
     from orchestrator.plugging.registry import Registry
@@ -69,6 +70,7 @@ class _Play:
     def __init__(self, config: Mapping[str, Any]):
         self._spec = TrialSpec.from_json(json.loads(config["spec"]))
         self._run = Path(config["directory"])
+        self._folder = RunFolder(self._run).trial(self._spec.id)
         self._fingerprint = config["fingerprint"]
         self._messages: queue.Queue[dict[str, Any]] = queue.Queue(maxsize=1)
         self._go = threading.Semaphore(0)
@@ -96,11 +98,10 @@ class _Play:
         from orchestrator.runners.trial import run_spec
 
         status, error = "failed", None
-        directory = trial_directory(self._run, self._spec.id)
-        directory.mkdir(parents=True, exist_ok=True)
+        self._folder.path.mkdir(parents=True, exist_ok=True)
         try:
             # TrialStopped never comes out of run_spec: it ends the trial there, with its hooks and its result.
-            with _sole_player(directory), _log_to(directory / "trial.log"):
+            with _sole_player(self._folder), _log_to(self._folder.log):
                 result = run_spec(self._spec, self._run, self._fingerprint, self._report, _registry())
             status, error = result.status, result.error
         except BaseException as raised:
@@ -120,7 +121,7 @@ class _Play:
     def _leave_if_told(self) -> None:
         if not self._leaving:
             return
-        result = read_result(trial_directory(self._run, self._spec.id))
+        result = read_result(self._folder)
         if result is not None and result.status == "stopped":  # the driver writes it before it lets the worker go
             raise TrialStopped
         raise _Interrupted
@@ -147,12 +148,12 @@ def _registry() -> Registry:
 
 
 @contextmanager
-def _sole_player(directory: Path) -> Iterator[None]:
+def _sole_player(folder: TrialFolder) -> Iterator[None]:
     """Hold the trial's directory, so that a worker left over from a killed driver cannot write beside this one.
 
     :raises TrialError: another process keeps it
     """
-    with (directory / ".lock").open("w") as file:
+    with folder.lock.open("w") as file:
         deadline = time.monotonic() + _LOCK_WAIT
         while True:
             try:
@@ -161,7 +162,7 @@ def _sole_player(directory: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise TrialError(
-                        f"{directory}: another process has been playing this trial for {_LOCK_WAIT:.0f} s; end it first"
+                        f"{folder.path}: another process has been playing this trial for {_LOCK_WAIT:.0f} s; end it first"
                     ) from None
                 time.sleep(0.1)
         yield

@@ -1,14 +1,14 @@
 """Checkpoints: written aside and renamed, read without executing anything.
 
 ``step-000010/`` holds ``model.safetensors`` (the policy's module), ``tensors.safetensors`` (optimiser, kept weights,
-component states) and ``state.json`` (everything else, and the size of every file, so that a cut-off file is noticed).
+component states), ``state.json`` (everything else) and the checksums of them all, so that a file that was cut off or changed
+is noticed. Versions without checksums kept the files' sizes in ``state.json``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +18,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from orchestrator.contract.settings import MODEL_FILE
 from orchestrator.errors import CheckpointError
+from orchestrator.runs import checksums
+from orchestrator.runs.atomic import folder_aside, left_aside
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-MODEL, TENSORS, STATE = "model.safetensors", "tensors.safetensors", "state.json"
+MODEL, TENSORS, STATE = MODEL_FILE, "tensors.safetensors", "state.json"
 _TENSOR = "__tensor__"
 
 
@@ -37,26 +40,16 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
     :raises OSError: the disk is full or not writable; earlier checkpoints are untouched
     Checkpoints of later steps (unreadable ones that a resumed trial went back from) do not count as kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:06d}"
-    aside = folder / f".step-{step:06d}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir()
+    with folder_aside(target) as aside:
         if hasattr(policy, "export"):
             policy.export(aside)
         _save_tensors(module_tensors(policy.module), aside / MODEL)
         tensors: dict[str, Tensor] = {}
         skeleton = _split(state, tensors, "")
         _save_tensors(tensors, aside / TENSORS)
-        sizes = {file.name: file.stat().st_size for file in sorted(aside.iterdir()) if file.is_file()}
-        _write(aside / STATE, json.dumps({"step": step, "files": sizes, "state": skeleton}, allow_nan=True))
-        _sync(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        (aside / STATE).write_text(json.dumps({"step": step, "state": skeleton}, allow_nan=True), encoding="utf-8")
+        checksums.seal(aside, sorted(file for file in aside.rglob("*") if file.is_file()))
     found = checkpoints(folder)
     for old in found[: found.index(target) + 1][:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -77,7 +70,7 @@ def load_newest(folder: Path, policy: Any) -> tuple[int, dict[str, Any]] | None:
     :returns: (step, state), or None when there is no checkpoint at all
     :raises CheckpointError: there are checkpoints, and none can be read
     """
-    for left in folder.glob(".step-*"):
+    for left in left_aside(folder):
         shutil.rmtree(left, ignore_errors=True)
     found = checkpoints(folder)
     for path in reversed(found):
@@ -99,11 +92,12 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]
     """Read one checkpoint.
 
     :returns: step, state, tensors of the module
-    :raises CheckpointError: a file is missing, cut off or not what it should be
+    :raises CheckpointError: a file is missing, cut off or not what was written
     """
+    _refuse_damage(path)
     try:
         content = json.loads((path / STATE).read_text())
-        for name, size in content["files"].items():
+        for name, size in content.get("files", {}).items():  # of versions without checksums
             actual = (path / name).stat().st_size
             if actual != size:
                 raise CheckpointError(f"checkpoint {path}: {name} has {actual} bytes, {size} were written")
@@ -111,6 +105,18 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]
         return int(content["step"]), _join(content["state"], tensors), load_file(path / MODEL)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of the module from a checkpoint, or from a folder that holds them alone.
+
+    :raises CheckpointError: they are missing or not what was written
+    """
+    _refuse_damage(path)
+    try:
+        return load_file(path / MODEL)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"start weights {path / MODEL} cannot be read: {error}") from error
 
 
 def module_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -149,6 +155,12 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], source: Path, 
             own[name].copy_(tensor)
 
 
+def _refuse_damage(path: Path) -> None:
+    damage = checksums.broken(path)
+    if damage:
+        raise CheckpointError(f"checkpoint {path}: {'; '.join(damage)}")
+
+
 def _split(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     """Replace tensors by their place in a safetensors file."""
     if isinstance(value, torch.Tensor):
@@ -184,17 +196,3 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(f"{path}: {error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    for file in folder.iterdir():
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())

@@ -31,10 +31,9 @@ from typing import IO, Any
 
 from orchestrator.contract.plan import TrialSpec
 from orchestrator.errors import OrchestratorError
+from orchestrator.runs.layout import RunFolder
 
 logger = logging.getLogger(__name__)
-
-NAME = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,7 @@ class Journal:
         :raises OrchestratorError: another process holds it, or a line in its middle is no record
         """
         directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / NAME
+        self.path = RunFolder(directory).journal
         self._file: IO[bytes] = self.path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,13 +131,14 @@ class Journal:
             os.fsync(self._file.fileno())
 
 
-def read(directory: Path) -> History:
+def read(directory: Path, damage: list[str] | None = None) -> History:
     """Read the journal of a run without opening it for writing; an unfinished last line is left out.
 
+    :param damage: takes a sentence on a line that is no record, where the reading ends; None: it is an error
     :raises OrchestratorError: a line is no record
     """
     history = History()
-    path = directory / NAME
+    path = RunFolder(directory).journal
     try:
         file = path.open(encoding="utf-8")
     except FileNotFoundError:
@@ -151,9 +151,12 @@ def read(directory: Path) -> History:
                 record = json.loads(line)
                 _apply(history, record)
             except (ValueError, KeyError, TypeError) as error:
+                where = f"{path}, line {number}: no journal record ({type(error).__name__}: {error})"
+                if damage is not None:
+                    damage.append(f"{where}; read up to there")
+                    break
                 raise OrchestratorError(
-                    f"{path}, line {number}: no journal record ({type(error).__name__}: {error}). "
-                    f"Restore the file from a copy, or remove that line to go on without it."
+                    f"{where}. Restore the file from a copy, or remove that line to go on without it."
                 ) from error
     return history
 

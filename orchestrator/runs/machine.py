@@ -9,15 +9,26 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-MACHINE = "machine.json"
+from orchestrator.runs.atomic import write_json
+from orchestrator.runs.layout import RunFolder
+
 _PACKAGES = ("rl-orchestrator", "torch", "transformers", "ray", "numpy", "scipy", "mlflow")
 
 
 def record(directory: Path) -> None:
     """Write ``machine.json`` into a run directory, once: a run that is resumed elsewhere keeps its first machine."""
-    path = Path(directory) / MACHINE
+    path = RunFolder(directory).machine
     if not path.exists():
-        path.write_text(json.dumps(describe(), indent=1), encoding="utf-8")
+        write_json(path, describe(), indent=1)
+
+
+def read(directory: Path) -> dict[str, str] | None:
+    """What a run ran on; None where that was not recorded, or cannot be read."""
+    try:
+        found = json.loads(RunFolder(directory).machine.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else None
 
 
 def describe() -> dict[str, str]:

@@ -1,10 +1,9 @@
-"""Reads run directories: the plan, what every trial measured, how it ended. Unfinished runs are read as they stand."""
+"""Reads run folders: the plan, what every trial measured, how it ended. Unfinished runs are read as they stand."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
-from orchestrator.contract.settings import Experiment, Settings
-from orchestrator.errors import ConfigError, Problem
+from orchestrator.contract.settings import Settings
+from orchestrator.experiment.planner import start_key, start_settings
+from orchestrator.runs import checksums, journal, machine
 from orchestrator.runs.curves import Curve
-from orchestrator.runs.ledger import METRICS, read_rows
-from orchestrator.runs.machine import MACHINE
+from orchestrator.runs.layout import RunFolder, TrialFolder
+from orchestrator.runs.ledger import read_rows
+from orchestrator.runs.results import read_result
+from orchestrator.runs.store import load_plan
 
 COST = "cost/generated_tokens"
-FINISHED = ("done", "stopped")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,11 +28,33 @@ class TrialData:
     """One trial as its files tell it."""
 
     spec: TrialSpec
-    directory: Path
+    folder: TrialFolder
     status: str  # pending, running, done, stopped (early) or failed
     error: str | None = None
-    rows: tuple[Mapping[str, Any], ...] = ()  # of metrics.jsonl, by time
-    arm: str = ""  # the arm's name in this report
+    summary: Mapping[str, Any]  # a plugin's own results, plain JSON; empty until the trial has ended
+    rows: tuple[Mapping[str, Any], ...] = ()  # of metrics, by time
+    run: str  # name of its run's folder
+    arm: str  # the arm's name in this study
+
+    @property
+    def id(self) -> str:
+        """The trial's id, unique in its run."""
+        return self.spec.id
+
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return self.spec.seed
+
+    @property
+    def phase(self) -> Phase:
+        """What the trial is for."""
+        return self.spec.phase
+
+    @property
+    def settings(self) -> Settings:
+        """What the trial ran with, searched values included."""
+        return self.spec.settings
 
     @cached_property
     def last(self) -> dict[str, float]:
@@ -42,12 +65,17 @@ class TrialData:
         return merged
 
     @property
+    def costs(self) -> dict[str, float]:
+        """What the trial has spent, by name of the counter: ``cost/generated_tokens``, ``cost/seconds``, ..."""
+        return {name: value for name, value in self.last.items() if name.startswith("cost/")}
+
+    @property
     def step(self) -> int:
         """Last step measured."""
         return max((int(row["step"]) for row in self.rows), default=0)
 
     def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and finite values of a metric, in order; the last value of a step counts."""
+        """Steps and finite values of a metric, [n] float64 each, in order; the last value of a step counts."""
         found = {}
         for row in self.rows:
             value = row["metrics"].get(metric)
@@ -72,214 +100,109 @@ class TrialData:
             return None
         steps = sorted(points)
         return Curve(
-            arm=self.arm or self.spec.arm,
+            arm=self.arm,
             seed=self.spec.seed,
             steps=np.array(steps, dtype=float),
             costs=np.array([points[step][0] for step in steps]),
             values=np.array([points[step][1] for step in steps]),
         )
 
+    def evaluations(self) -> Iterator[tuple[int, dict[str, tuple[int, int]]]]:
+        """Each evaluation's step, and (rollouts, right ones) by held-out task.
+
+        :raises ValueError: a damaged row
+        """
+        for row in read_rows(self.folder.evaluations):
+            yield int(row["step"]), {task: (int(count), int(right)) for task, (count, right) in row["tasks"].items()}
+
+    def rollouts(self) -> Iterator[Mapping[str, Any]]:
+        """The transcripts that were kept, one row a group: its step, task and rollouts, as plain JSON.
+
+        :raises ValueError: a damaged row
+        """
+        return read_rows(self.folder.rollouts)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One run directory."""
+    """One run folder."""
 
     directory: Path
     plan: Plan
     trials: tuple[TrialData, ...]
-    machine: Mapping[str, Any] | None = None  # what ran it, where it was recorded
+    machine: Mapping[str, str] | None = None  # what ran it, where it was recorded
     starts: tuple[TrialData, ...] = ()  # shared start phases
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Study:
-    """All the runs of one report, their arms told apart."""
-
-    runs: tuple[Run, ...]
-    trials: tuple[TrialData, ...]  # of all runs
-    arms: tuple[str, ...]
-    settings: Mapping[str, Settings]  # resolved settings by arm
-    warnings: tuple[str, ...] = ()
-    experiment: Experiment  # of the first run
-
-    @property
-    def confirmations(self) -> tuple[TrialData, ...]:
-        """Trials that enter the verdict once they are finished."""
-        return tuple(trial for trial in self.trials if trial.spec.phase is Phase.CONFIRM)
-
-    @property
-    def tuning(self) -> tuple[TrialData, ...]:
-        """Trials that only chose settings."""
-        return tuple(trial for trial in self.trials if trial.spec.phase is Phase.TUNE)
-
-
 def read(directory: Path) -> Run:
-    """Read one run directory.
+    """Read one run folder.
 
-    :raises ConfigError: there is no readable ``plan.json`` in it
+    :raises ConfigError: there is no readable plan in it
     """
     directory = Path(directory)
-    try:
-        plan = Plan.from_json((directory / "plan.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            [Problem(str(directory), "no plan.json; expected a run directory, such as runs/<name>-<time>")]
-        ) from None
-    except ValueError as error:
-        raise ConfigError([Problem(str(directory / "plan.json"), f"not a plan: {error}")]) from error
+    folder, plan = RunFolder(directory), load_plan(directory)
     warnings: list[str] = []
-    specs = {spec.id: spec for spec in (*plan.trials, *_added(directory, warnings))}
-    trials = tuple(_trial(spec, directory / "trials" / spec.id, warnings) for spec in specs.values())
-    strays = sorted(set(_folders(directory / "trials")) - specs.keys())
+    added = journal.read(directory, warnings)
+    specs = {spec.id: spec for spec in (*plan.trials, *(history.spec for history in added.trials.values()))}
+    trials = tuple(_trial(spec, folder.trial(spec.id), warnings) for spec in specs.values())
+    strays = sorted({found.path.name for found in folder.trials()} - specs.keys())
     if strays:
         warnings.append(f"{directory.name}: no specification of {', '.join(strays)}; left out")
-    starts = tuple(
-        _trial(
-            TrialSpec(id=name, arm="start", seed=0, phase=Phase.START, settings=plan.experiment),
-            directory / "start" / name,
-            warnings,
-        )
-        for name in _folders(directory / "start")
-    )
     return Run(
         directory=directory,
         plan=plan,
         trials=trials,
-        machine=_json(directory / MACHINE),
-        starts=starts,
+        machine=machine.read(directory),
+        starts=tuple(_starts(folder, plan, warnings)),
         warnings=tuple(warnings),
     )
 
 
-def merge(runs: Sequence[Run]) -> Study:
-    """Lay several runs side by side.
-
-    Arms of one name and equal settings are one arm, with the seeds of both; arms of one name and different settings
-    are told apart by the run's name. A seed that ran twice counts once, the first time.
-
-    :raises ValueError: without runs
-    """
-    if not runs:
-        raise ValueError("no run to report on; expected at least one directory")
-    settings: dict[str, Settings] = {}
-    trials: list[TrialData] = []
-    warnings = [warning for run in runs for warning in run.warnings]
-    taken: set[tuple[str, int]] = set()
-    for run in runs:
-        names = {}
-        for arm, config in _arms(run).items():
-            name = arm
-            if name in settings and comparable(settings[name]) != comparable(config):
-                name = f"{arm} ({run.directory.name})"
-            settings.setdefault(name, config)
-            names[arm] = name
-        for trial in run.trials:
-            arm = names[trial.spec.arm]
-            key = (arm, trial.spec.seed)
-            if trial.spec.phase is Phase.CONFIRM:
-                if key in taken:
-                    warnings.append(
-                        f"{arm}, seed {trial.spec.seed}: also in {run.directory.name}; the first run counts"
-                    )
-                    continue
-                taken.add(key)
-            trials.append(replace(trial, arm=arm))
-    if len({json.dumps(_world(config), sort_keys=True) for config in settings.values()}) > 1:
-        warnings.append(
-            "arms were evaluated under different settings or in different environments: see the table of settings"
-        )
-    return Study(
-        runs=tuple(runs),
-        trials=tuple(trials),
-        arms=tuple(settings),
-        settings=settings,
-        warnings=tuple(warnings),
-        experiment=runs[0].plan.experiment,
-    )
+def _starts(folder: RunFolder, plan: Plan, warnings: list[str]) -> Iterator[TrialData]:
+    found = folder.starts()
+    if not found:
+        return
+    phases: dict[str, Settings] = {}
+    waiting = list(plan.arms.values())
+    while waiting:
+        settings = waiting.pop()
+        phase = start_settings(settings)
+        if phase is not None:
+            phases[start_key(settings)] = phase
+            waiting.append(phase)
+    for start in found:
+        key = start.path.name
+        settings = phases.get(key) or next(iter(plan.arms.values()), plan.experiment)  # of a searched start
+        spec = TrialSpec(id=key, arm="start", seed=0, phase=Phase.START, settings=settings)
+        yield _trial(spec, start, warnings)
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted path; lists of components by index."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            flat |= flatten({str(index): item for index, item in enumerate(value)}, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Settings that are not the same in all arms: dotted path to value by arm; absent means not set."""
-    flat = {arm: flatten(config) for arm, config in settings.items()}
-    paths = dict.fromkeys(path for values in flat.values() for path in values)
-    found = {}
-    for path in paths:
-        values = {arm: flat[arm].get(path) for arm in flat}
-        if len({json.dumps(value, sort_keys=True, default=str) for value in values.values()}) > 1:
-            found[path] = values
-    return found
-
-
-def comparable(settings: Settings) -> dict[str, Any]:
-    """What makes two arms the same arm: their settings without names, trackers and machines."""
-    return settings.model_dump(mode="json", exclude={"name", "tracking", "resources", "report", "checkpoints"})
-
-
-def _arms(run: Run) -> dict[str, Settings]:
-    """Resolved settings by arm, with the searched values chosen for confirmation."""
-    found = dict(run.plan.arms)
-    for trial in run.trials:
-        if trial.spec.phase is Phase.CONFIRM:
-            found[trial.spec.arm] = trial.spec.settings
-        else:
-            found.setdefault(trial.spec.arm, trial.spec.settings)
-    return found
-
-
-def _world(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", include={"environment", "evaluation"})
-
-
-def _trial(spec: TrialSpec, directory: Path, warnings: list[str]) -> TrialData:
-    result = _json(directory / "result.json") or {}
+def _trial(spec: TrialSpec, folder: TrialFolder, warnings: list[str]) -> TrialData:
+    try:
+        result = read_result(folder)
+    except (ValueError, TypeError) as error:
+        result = None
+        warnings.append(f"{spec.id}: {folder.result.name} cannot be read: {error}")
     rows: list[Mapping[str, Any]] = []
     try:
-        for row in read_rows(directory / METRICS):
+        for row in read_rows(folder.metrics):
             if isinstance(row, dict) and isinstance(row.get("metrics"), dict) and "step" in row:
                 rows.append(row)
     except ValueError as error:
         warnings.append(f"{spec.id}: read up to a broken line: {error}")
+    warnings += [f"{spec.id}: {damage}" for damage in checksums.broken(folder.path)]
     seen = [(row.get("kind"), row["step"]) for row in rows]
     if len(set(seen)) < len(seen):
-        warnings.append(f"{spec.id}: {len(seen) - len(set(seen))} rows of metrics.jsonl repeat a step; the last counts")
-    status = result.get("status") or ("running" if rows else "pending")
-    return TrialData(spec=spec, directory=directory, status=status, error=result.get("error"), rows=tuple(rows))
-
-
-def _added(directory: Path, warnings: list[str]) -> Iterable[TrialSpec]:
-    """Specifications of trials that were added while the sweep ran, from its journal."""
-    path = directory / "journal.jsonl"
-    try:
-        for record in read_rows(path):
-            if record.get("kind") == "trials":
-                for spec in record["specs"]:
-                    yield TrialSpec.from_json(spec)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        warnings.append(f"{path}: read up to a line that is no record: {error}")
-
-
-def _folders(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        repeated = len(seen) - len(set(seen))
+        warnings.append(f"{spec.id}: {repeated} rows of {folder.metrics.name} repeat a step; the last counts")
+    return TrialData(
+        spec=spec,
+        folder=folder,
+        status=result.status if result else "running" if rows else "pending",
+        error=result.error if result else None,
+        summary=result.summary if result else {},
+        rows=tuple(rows),
+        run=folder.path.parents[1].name,
+        arm=spec.arm,
+    )

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from orchestrator.contract.plan import Plan
 from orchestrator.errors import ConfigError, Problem
+from orchestrator.runs.atomic import write_text
+from orchestrator.runs.layout import RunFolder
 
-_FILE = "plan.json"
 
-
-def save_plan(plan: Plan, directory: Path) -> Path:
-    """Write ``plan.json`` into a run's directory, aside first and then renamed into place."""
-    directory.mkdir(parents=True, exist_ok=True)
-    aside = directory / f".{_FILE}.{os.getpid()}"
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(plan.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    return aside.replace(directory / _FILE)
+def save_plan(plan: Plan, directory: Path) -> None:
+    """Write a plan into a run's directory, whole or not at all."""
+    write_text(RunFolder(directory).plan, plan.to_json())
 
 
 def load_plan(directory: Path) -> Plan:
@@ -27,10 +20,10 @@ def load_plan(directory: Path) -> Plan:
 
     :raises ConfigError: the directory holds no readable plan
     """
-    path = directory / _FILE
+    path = RunFolder(directory).plan
     try:
         return Plan.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError([Problem(str(directory), f"is no run: it has no {_FILE}. Runs live in runs/")]) from None
+        raise ConfigError([Problem(str(directory), f"is no run: it has no {path.name}. Runs live in runs/")]) from None
     except (OSError, ValueError) as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {error}")]) from error

@@ -13,7 +13,7 @@ A plugin's whole contract test is::
 from orchestrator.testing.batches import Outputs, make_batch, make_outputs, objective_gradients, pad_batch
 from orchestrator.testing.checks import check_component
 from orchestrator.testing.loading import load_only
-from orchestrator.testing.plans import make_plan, make_settings, make_trial
+from orchestrator.testing.plans import make_plan, make_settings, make_study, make_trial
 from orchestrator.testing.scripted import ScriptedChoices, ScriptedPolicy
 from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
 
@@ -29,6 +29,7 @@ __all__ = [
     "make_outputs",
     "make_plan",
     "make_settings",
+    "make_study",
     "make_trial",
     "objective_gradients",
     "pad_batch",

@@ -13,7 +13,7 @@ import torch
 
 from orchestrator.contract.batch import Batch, Need, Weights
 from orchestrator.contract.markers import hookimpl
-from orchestrator.contract.plan import Components, Trial
+from orchestrator.contract.plan import Components, Rows, Trial
 from orchestrator.contract.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import RolloutGroup, Sampling, Split, Task, TrialResult
@@ -24,7 +24,8 @@ from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, Cost
 from orchestrator.rollout.metrics import rollout_metrics
 from orchestrator.runs.checkpoint import load_newest, save_checkpoint
-from orchestrator.runs.ledger import EVALUATIONS, METRICS, Ledger, finite
+from orchestrator.runs.layout import TrialFolder
+from orchestrator.runs.ledger import Ledger, finite
 from orchestrator.training.distributed import Workers
 from orchestrator.training.events import Events
 from orchestrator.training.trainer import Trainer
@@ -52,8 +53,9 @@ class Training:
         self.trial, self.components = trial, components
         self.settings = settings = trial.settings
         self.workers = Workers()
-        self.ledger = Ledger(trial.directory / METRICS)
-        self.evaluations = Ledger(trial.directory / EVALUATIONS)
+        self.folder = TrialFolder(trial.directory)
+        self.ledger = trial.rows
+        self.evaluations = Ledger(self.folder.evaluations)
         self.events = Events(components.registry, trial)
         labels = _labels(settings, components)
         self._labels = labels
@@ -66,7 +68,7 @@ class Training:
             self.weights,
             seed=trial.seed,
             labels=labels,
-            keep_bad_batch=trial.directory / "non-finite-batch.safetensors",
+            keep_bad_batch=self.folder.bad_batch,
             workers=self.workers,
         )
         shared = {
@@ -265,7 +267,6 @@ class Training:
     def _save(self) -> None:
         if self.workers.rank:
             return
-        folder = self.trial.directory / "checkpoints"
         state = {
             "evaluated": self._evaluated,
             "cost": asdict(self.collector.cost),
@@ -282,7 +283,11 @@ class Training:
         try:
             with self.weights.loaded(self._result_version()):
                 path = save_checkpoint(
-                    folder, self.step, self.components.policy, state, keep=self.settings.checkpoints.keep
+                    self.folder.checkpoints,
+                    self.step,
+                    self.components.policy,
+                    state,
+                    keep=self.settings.checkpoints.keep,
                 )
         except OSError as error:
             logger.warning(
@@ -296,7 +301,7 @@ class Training:
         self.events.emit("on_checkpoint", step=self.step, directory=path)
 
     def _resume(self) -> bool:
-        loaded = load_newest(self.trial.directory / "checkpoints", self.components.policy)
+        loaded = load_newest(self.folder.checkpoints, self.components.policy)
         if loaded is None:
             self.ledger.rewind(-1)
             self.evaluations.rewind(-1)
@@ -421,7 +426,7 @@ def _failed_groups(groups: Sequence[RolloutGroup], collector: Collector) -> list
     ]
 
 
-def _last_metrics(ledger: Ledger) -> dict[str, float]:
+def _last_metrics(ledger: Rows) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for row in ledger.rows():
         metrics |= row["metrics"]

@@ -15,7 +15,10 @@ from orchestrator.experiment import planner as plans
 from orchestrator.experiment.files import load_experiment, parse_experiment
 from orchestrator.plugging.registry import load_registry
 from orchestrator.runners import local
+from orchestrator.runs import store
 from orchestrator.runs.ledger import read_rows
+from orchestrator.runs.study import Study
+from orchestrator.testing import make_study
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -26,7 +29,9 @@ def registry():
 
 
 def run(registry, directory, text, *overrides):
-    return local.run(plans.make(parse_experiment(text, overrides), registry), directory, registry)
+    plan = plans.make(parse_experiment(text, overrides), registry)
+    store.save_plan(plan, directory)
+    return local.run(plan, directory, registry)
 
 
 TOURNAMENT = """
@@ -48,7 +53,7 @@ def test_a_tournament_runs_as_a_trial_with_the_published_result(registry, tmp_pa
     rows = _rows(tmp_path)
     assert [row["step"] for row in rows] == sorted({row["step"] for row in rows})
     assert rows[-1]["step"] == 100
-    page = render(tmp_path)
+    page = render(Study.read(tmp_path))
     assert "35.06 ± 2.92" in page
     assert page.count("<svg") == 2
     assert "aggressive, published" in page
@@ -60,7 +65,7 @@ def _rows(directory):
 
 
 def test_a_run_without_tournaments_has_no_section(tmp_path):
-    assert render(tmp_path) is None
+    assert render(make_study(tmp_path, [])) is None
 
 
 def test_another_environment_is_refused_by_name(registry, tmp_path):
@@ -83,7 +88,7 @@ def test_a_killed_tournament_continues_to_identical_totals(registry, tmp_path):
     [whole] = run(registry, tmp_path / "whole", text)
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from orchestrator import plan as plans\nfrom orchestrator.experiment.files import parse_experiment\n"
+        "from orchestrator.experiment import planner as plans\nfrom orchestrator.experiment.files import parse_experiment\n"
         "from orchestrator.plugging.registry import load_registry\nfrom orchestrator.runners import local\n"
         "registry = load_registry(['baselines', 'dhumbal', 'mlp'])\n"
         "local.run(plans.make(parse_experiment(sys.argv[1], []), registry), Path(sys.argv[2]), registry)\n"
@@ -151,7 +156,7 @@ def test_a_trained_checkpoint_plays_a_tournament(registry, tmp_path):
     [result] = run(registry, tmp_path / "cards", text)
 
     assert result.status == "done", result.error
-    assert "ppo, Oct 2025" in render(tmp_path / "cards")
+    assert "ppo, Oct 2025" in render(Study.read(tmp_path / "cards"))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from orchestrator_plugins.mlflow import companion, settings
 from orchestrator_plugins.mlflow.shipper import Shipper
 from orchestrator_plugins.mlflow.trial_run import TrialRun
 
-from orchestrator.api import Action, Rollout, RolloutGroup, Score, Task, Turn, load_registry
+from orchestrator.api import Action, Rollout, RolloutGroup, Score, Task, TrialFolder, Turn, load_registry
 from orchestrator.contract.plan import Phase
 from orchestrator.errors import OrchestratorError
 from orchestrator.testing import make_plan, make_settings, make_trial
@@ -157,7 +157,7 @@ def test_a_batch_whose_fate_is_unknown_is_looked_up(run, arrived):
     run.rows(folder, range(1, 4), mode="w")
     run.rows(folder, range(4, 9))  # resumed meanwhile: the same steps at other times
 
-    TrialRun(folder, run.client, shipper.state).ship()
+    TrialRun(TrialFolder(folder), run.client, shipper.state).ship()
 
     assert [step for step, _ in run.history("a", "loss/policy")] == list(range(1, 9))
 

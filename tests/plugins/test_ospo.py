@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pickle
 import time
 from collections import Counter
@@ -37,16 +36,18 @@ from orchestrator.api import (
     Environment,
     Features,
     MultiAgentEpisode,
+    Phase,
     Policy,
     Rollout,
     Sampling,
     Speaks,
     Split,
     Stateful,
+    TrialSpec,
     Turn,
     load_registry,
 )
-from orchestrator.testing import make_plan, make_settings
+from orchestrator.testing import make_plan, make_settings, make_study
 
 SMALL = {"city": "grid", "vehicles": 8, "minutes": 12, "max_requests": 32}
 GREEDY = Sampling(temperature=0)
@@ -646,27 +647,38 @@ def test_plans_that_would_measure_exploration_or_cut_the_day_are_refused():
     assert "set it to 60" in plan_problems([short])[0].message
 
 
-def test_the_report_draws_the_city_and_lists_the_fleets(tmp_path):
-    (tmp_path / "trials" / "ospo-s0").mkdir(parents=True)
-    (tmp_path / "plan.json").write_text(json.dumps({"experiment": {"environment": {"use": "dispatch", **SMALL}}}))
-    rows = [
-        {"step": step, "kind": "evaluation", "metrics": {"eval/episode/fleet_reward": value}}
-        for step, value in ((0, 1.5), (10, 321.25))
+def fleet(*values):
+    rows = zip((0, 10), values, strict=False)
+    return [
+        {"step": step, "kind": "evaluation", "metrics": {"eval/episode/fleet_reward": value}} for step, value in rows
     ]
-    (tmp_path / "trials" / "ospo-s0" / "metrics.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows) + '{"st'
-    )
 
-    section = render(tmp_path)
+
+def test_the_report_draws_the_city_and_lists_the_fleets_that_enter_the_verdict(tmp_path):
+    world = {"use": "dispatch", **SMALL}
+    chosen = make_settings(environment=world)
+    study = make_study(
+        tmp_path,
+        [
+            (TrialSpec(id="ospo-s0", arm="ospo", seed=0, settings=chosen), fleet(1.5, 321.25)),
+            (
+                TrialSpec(id="tune-0", arm="ospo", seed=1000, phase=Phase.TUNE, sample=0, settings=chosen),
+                fleet(7.0, 99.0),
+            ),
+        ],
+        environment=world,
+    )
+    with (tmp_path / "trials" / "ospo-s0" / "metrics.jsonl").open("a") as file:
+        file.write('{"st')
+
+    section = render(study)
 
     assert "<svg" in section
     assert "grid: 64 zones; 8 vehicles" in section
     assert "321.250" in section
     assert "1.500" not in section
+    assert "tune-0" not in section
 
 
 def test_the_report_stays_out_of_other_runs(tmp_path):
-    (tmp_path / "plan.json").write_text(json.dumps({"experiment": {"environment": {"use": "countdown"}}}))
-
-    assert render(tmp_path) is None
-    assert render(tmp_path / "nowhere") is None
+    assert render(make_study(tmp_path, [], environment={"use": "countdown"})) is None

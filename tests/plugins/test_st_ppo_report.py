@@ -1,6 +1,5 @@
 """The stress test's measures and verdicts on made-up runs, and the report's section."""
 
-import json
 import math
 from html.parser import HTMLParser
 
@@ -8,6 +7,9 @@ import numpy as np
 import pytest
 from orchestrator_plugins.st_ppo.claims import Run, collapse, judge, paired_difference, rise_before
 from orchestrator_plugins.st_ppo.report import method, read_runs, render
+
+from orchestrator.api import Phase, Study, TrialSpec
+from orchestrator.testing import make_settings, make_study
 
 STEADY = [0.4, 0.5, 0.6, 0.5, 0.6, 0.7] * 4
 FALLEN = [0.4, 0.45, 0.4, 0.35, 0.3, 0.2, *[0.05] * 18]
@@ -170,33 +172,27 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def write(directory, arms, lr=1e-3):
-    """A run's directory; each arm is (objective options, success by iteration)."""
-    trials = []
-    for arm, (objective, success) in arms.items():
-        for seed in range(2):
-            name = f"{arm}-s{seed}"
-            config = {"objective": {"use": "st_ppo", **objective}, "optimizer": {"lr": lr}}
-            trials.append({"id": name, "arm": arm, "seed": seed, "config": config})
-            folder = directory / "trials" / name
-            folder.mkdir(parents=True)
-            lines = [
-                {
-                    "step": step,
-                    "kind": "step",
-                    "metrics": {
-                        "rollout/correct": value,
-                        "train/clip_fraction": 0.25,
-                        "st_ppo/clip_fraction/turns": 0.5,
-                        "train/gradient_norm/clipped": 0.125,
-                    },
-                }
-                for step, value in enumerate(success, start=1)
-            ]
-            lines.append({"step": len(success), "kind": "evaluation", "metrics": {"eval/pass_at_1": 0.9}})
-            text = "".join(json.dumps(line) + "\n" for line in lines)
-            (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
-    (directory / "plan.json").write_text(json.dumps({"trials": trials}), encoding="utf-8")
+def settings(objective, lr=1e-3):
+    return make_settings(objective={"use": "st_ppo", **objective}, optimizer={"lr": lr})
+
+
+def rows(success):
+    fixed = {"train/clip_fraction": 0.25, "st_ppo/clip_fraction/turns": 0.5, "train/gradient_norm/clipped": 0.125}
+    for step, value in enumerate(success, start=1):
+        yield {"step": step, "kind": "step", "metrics": {"rollout/correct": value, **fixed}}
+    yield {"step": len(success), "kind": "evaluation", "metrics": {"eval/pass_at_1": 0.9}}
+
+
+def write(directory, arms):
+    """A run of two seeds; each arm is (objective options, success by iteration)."""
+    return make_study(
+        directory,
+        (
+            (TrialSpec(id=f"{arm}-s{seed}", arm=arm, seed=seed, settings=settings(objective)), list(rows(success)))
+            for arm, (objective, success) in arms.items()
+            for seed in range(2)
+        ),
+    )
 
 
 def _table(page):
@@ -211,9 +207,7 @@ ARMS = {
 
 
 def test_the_section_tabulates_arms_and_judges_claims(tmp_path):
-    write(tmp_path, ARMS)
-
-    page = render(tmp_path)
+    page = render(write(tmp_path, ARMS))
 
     parser = Balanced()
     parser.feed(page)
@@ -229,9 +223,7 @@ def test_the_section_tabulates_arms_and_judges_claims(tmp_path):
 
 
 def test_runs_are_read_by_arm(tmp_path):
-    write(tmp_path, ARMS)
-
-    _, runs = read_runs(tmp_path, json.loads((tmp_path / "plan.json").read_text())["trials"])
+    _, runs = read_runs(write(tmp_path, ARMS))
 
     assert {arm: [one.seed for one in found] for arm, found in runs.items()} == {arm: [0, 1] for arm in ARMS}
     assert runs["token-ppo"][0].success.tolist() == FALLEN
@@ -239,21 +231,37 @@ def test_runs_are_read_by_arm(tmp_path):
 
 
 def test_a_row_that_a_kill_has_torn_is_left_out(tmp_path):
-    write(tmp_path, ARMS)
-    whole = render(tmp_path)
+    whole = render(write(tmp_path, ARMS))
 
     for file in tmp_path.glob("trials/*/metrics.jsonl"):
         with file.open("a", encoding="utf-8") as open_file:
             open_file.write('{"step": 25, "kind": "st')
 
-    assert _table(render(tmp_path)) == _table(whole)
+    assert _table(render(Study.read(tmp_path))) == _table(whole)
 
 
 def test_runs_without_the_objective_have_no_section(tmp_path):
-    assert render(tmp_path) is None
-    plan = {"trials": [{"id": "a", "arm": "a", "seed": 0, "config": {"objective": {"use": "clipped"}}}]}
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    assert render(tmp_path) is None
+    clipped = TrialSpec(id="a", arm="a", seed=0, settings=make_settings(objective={"use": "clipped"}))
+    bare = TrialSpec(id="b", arm="b", seed=0, settings=make_settings())
+
+    assert render(make_study(tmp_path, [(clipped, list(rows(STEADY))), (bare, list(rows(STEADY)))])) is None
+
+
+def test_trials_that_a_search_tried_are_no_seeds_of_their_arm(tmp_path):
+    token = {"ratio": "token", "correction": "none"}
+    tried = [
+        TrialSpec(id=f"tune-{i}", arm="a", seed=1000, phase=Phase.TUNE, sample=i, settings=settings(token, lr))
+        for i, lr in enumerate((1e-3, 1e-4))
+    ]
+    chosen = [TrialSpec(id=f"a-s{seed}", arm="a", seed=seed, settings=settings(token, 1e-4)) for seed in range(3)]
+
+    study = make_study(
+        tmp_path, [*((spec, list(rows(FALLEN))) for spec in tried), *((spec, list(rows(STEADY))) for spec in chosen)]
+    )
+
+    assert "<td>a</td><td>3</td><td>0</td>" in render(study)
+    only_tuning = make_study(tmp_path / "tuning", [(spec, list(rows(FALLEN))) for spec in tried])
+    assert render(only_tuning) is None
 
 
 @pytest.mark.parametrize(
@@ -270,4 +278,4 @@ def test_runs_without_the_objective_have_no_section(tmp_path):
     ],
 )
 def test_an_arms_method_is_read_off_its_options(objective, name):
-    assert method({"objective": {"use": "st_ppo", **objective}}) == name
+    assert method(settings(objective)) == name

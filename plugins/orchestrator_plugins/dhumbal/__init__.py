@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.api import (
     Component,
@@ -16,6 +16,9 @@ from orchestrator.api import (
 )
 
 from .config import DhumbalConfig, QLearningConfig, ReplayConfig, TournamentConfig
+
+if TYPE_CHECKING:
+    from orchestrator.api import Study
 
 PROCEDURE = "dhumbal_tournament"
 PAPER = "arXiv:2510.11736"
@@ -146,7 +149,7 @@ def _q_learning(config: QLearningConfig) -> Any:
     return QLearning(config)
 
 
-def _render(run_directory: Any) -> str | None:
+def _render(study: Study) -> str | None:
     from .report import render
 
-    return render(run_directory)
+    return render(study)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
+
+from orchestrator.api import Study
 
 from .published import TABLES
 
 WIDTH, ROW, LABEL = 640, 26, 150
 
 
-def render(run_directory: Any) -> str | None:
+def render(study: Study) -> str | None:
     """Render every tournament of a run; None when it played none."""
     parts = []
-    for path in sorted(Path(run_directory).glob("trials/*/result.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        summary = result.get("summary") or {}
-        if summary.get("kind") == "dhumbal_tournament" and result.get("status") == "done":
-            parts.append(_tournament(f"{result['arm']}, seed {result['seed']}", summary))
+    for trial in sorted(study.confirmations, key=lambda trial: trial.id):
+        if trial.summary.get("kind") == "dhumbal_tournament" and trial.status == "done":
+            parts.append(_tournament(f"{trial.arm}, seed {trial.seed}", trial.summary))
     return "\n".join(parts) or None
 
 

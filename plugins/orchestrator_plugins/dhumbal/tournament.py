@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from orchestrator.api import Registry, Speaks, Split, Task
+from orchestrator.api import Registry, Speaks, Split, Task, write_json
 
 from .config import AnyPlayer, NetworkConfig, RandomConfig, SearchConfig, StyleConfig, TournamentConfig
 from .game import Round
@@ -186,12 +186,7 @@ class Chronicle:
             os.fsync(file.fileno())
             length = file.tell()
         saved = {"options": _options(tournament), "bytes": length, "state": tournament.state_dict()}
-        aside = self.directory / f".{STATE}"
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump(saved, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.directory / STATE)
+        write_json(self.directory / STATE, saved)
 
     def rounds(self) -> list[RoundRecord]:
         """Read every saved round."""

@@ -1,17 +1,13 @@
-"""``rollouts.jsonl``: one line per group of a step, with what was said, how it was scored and why it ended."""
+"""Transcripts: one row per group of a step, with what was said, how it was scored and why it ended."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from orchestrator.api import Features, Rollout, RolloutGroup, Score, Trial
-
-NAME = "rollouts.jsonl"
+from orchestrator.api import Features, Ledger, Rollout, RolloutGroup, Score, Trial, TrialFolder
 
 _last_step: dict[Path, int] = {}  # written by this process, by trial directory
 
@@ -22,31 +18,14 @@ def append(trial: Trial, step: int, groups: Sequence[RolloutGroup]) -> None:
     A trial resumed from a checkpoint plays the steps after it again: what an earlier process wrote of them goes.
     """
     wanted = trial.settings.tracking.transcripts
-    path = trial.directory / NAME
+    ledger = Ledger(TrialFolder(trial.directory).rollouts)
     if step <= _last_step.get(trial.directory, 0) or trial.directory not in _last_step:
-        rewind(path, before=step)
+        ledger.rewind(step - 1)
     _last_step[trial.directory] = step
-    if not wanted:
-        return
-    scored = islice((group for group in groups if group.scores), wanted)
-    failed = islice((group for group in groups if not group.scores), wanted)
-    lines = [json.dumps(_group(step, group), ensure_ascii=False) for group in (*scored, *failed)]
-    if lines:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-
-
-def rewind(path: Path, *, before: int) -> None:
-    """Drop the lines of steps from ``before`` on, and a last line that a crash cut off."""
-    if not path.exists():
-        return
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    with path.open("rb") as old, aside.open("wb") as new:
-        for line in old:
-            if not line.endswith(b"\n") or json.loads(line)["step"] >= before:
-                break  # steps only grow
-            new.write(line)
-    aside.replace(path)
+    if wanted:
+        scored = islice((group for group in groups if group.scores), wanted)
+        failed = islice((group for group in groups if not group.scores), wanted)
+        ledger.write(*(_group(step, group) for group in (*scored, *failed)))
 
 
 def _group(step: int, group: RolloutGroup) -> dict[str, Any]:

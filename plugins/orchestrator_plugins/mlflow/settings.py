@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.api import Plan, Problem, Trial
+from orchestrator.api import Plan, Problem, Trial, write_json
 
 SWEEP = "mlflow/sweep.json"  # in the run's directory
 TRIAL = "tracking.json"  # in a trial's directory
@@ -79,14 +78,6 @@ def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, str]:
         elif value is not None and value not in ({}, [], ()):
             found[name] = value if isinstance(value, str) else json.dumps(value, default=str)
     return found
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write aside and rename into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(value), encoding="utf-8")
-    aside.replace(path)
 
 
 def read_json(path: Path) -> Any:

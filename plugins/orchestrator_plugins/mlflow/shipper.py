@@ -1,6 +1,6 @@
 """Ships a run to MLflow from a process of its own: training never waits for a server, a database or the GIL.
 
-What it sends is read from the files every run leaves (``metrics.jsonl``, ``result.json``), so these are the buffer: a
+What it sends is read from the files every run leaves (its rows of metrics, its results), so these are the buffer: a
 server that is down only means that rows are read later. How far each trial was sent is kept beside it in
 ``mlflow.json``, written before and after each batch; a batch whose fate is unknown is looked up on the server.
 """
@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .settings import SWEEP, TRIAL, read_json, write_json
+from orchestrator.api import RunFolder, write_json
+
+from .settings import SWEEP, TRIAL, read_json
 from .trial_run import TrialRun
 
 logger = logging.getLogger("orchestrator_plugins.mlflow")
@@ -24,14 +26,13 @@ logger = logging.getLogger("orchestrator_plugins.mlflow")
 _PERIOD = 1.0  # seconds between looks at the files
 _SLOWEST = 10.0  # seconds between attempts on a server that does not answer
 _PATIENCE = 30.0  # seconds without success after the end before giving up
-_REPORT = ("plan.json", "report.html", "report.md", "report.json")
 
 
 class Shipper:
     """One run of ours: a parent run and its nested runs on the server."""
 
     def __init__(self, directory: Path):
-        self.directory = directory
+        self.directory, self.folder = directory, RunFolder(directory)
         self.sweep = read_json(directory / SWEEP)
         self.state_path = directory / "mlflow" / "state.json"
         self.state = read_json(self.state_path) or {}
@@ -45,11 +46,11 @@ class Shipper:
         :raises Exception: whatever the server or the way to it raised; what was sent stays sent
         """
         self._open()
-        for description in sorted(self.directory.glob(f"*/*/{TRIAL}")):
-            folder = description.parent
-            if folder not in self.trials:
-                self.trials[folder] = TrialRun(folder, self.client, self.state)
-            self.trials[folder].ship()
+        for folder in (*self.folder.starts(), *self.folder.trials()):
+            if folder.path not in self.trials and (folder.path / TRIAL).exists():
+                self.trials[folder.path] = TrialRun(folder, self.client, self.state)
+        for trial in self.trials.values():
+            trial.ship()
 
     def close(self, *, complete: bool) -> None:
         """End the parent run, with the report, once everything was sent.
@@ -60,9 +61,10 @@ class Shipper:
         for trial in self.trials.values():
             if not complete:
                 trial.kill()
-        for name in _REPORT:
-            if (self.directory / name).exists():
-                self.client.log_artifact(self.state["run_id"], str(self.directory / name))
+        report = self.folder.report
+        for path in (self.folder.plan, report.html, report.markdown, report.json):
+            if path.exists():
+                self.client.log_artifact(self.state["run_id"], str(path))
         statuses = [trial.status for trial in self.trials.values()]
         self.client.log_batch(self.state["run_id"], metrics=_counts(statuses))
         status = "KILLED" if not complete else "FAILED" if "failed" in statuses else "FINISHED"
@@ -89,8 +91,8 @@ class Shipper:
             params = [Param(name[:250], value[:6000]) for name, value in self.sweep["params"].items()]
             for start in range(0, len(params), 100):
                 self.client.log_batch(self.state["run_id"], params=params[start : start + 100])
-            if (self.directory / "plan.json").exists():
-                self.client.log_artifact(self.state["run_id"], str(self.directory / "plan.json"))
+            if self.folder.plan.exists():
+                self.client.log_artifact(self.state["run_id"], str(self.folder.plan))
             self._note(described=True)
         self._opened = True
 

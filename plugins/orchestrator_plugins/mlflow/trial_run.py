@@ -1,4 +1,4 @@
-"""One trial's nested run: rows of ``metrics.jsonl`` in order, each name once per step, whatever crashed in between."""
+"""One trial's nested run: rows of metrics in order, each name once per step, whatever crashed in between."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from .settings import TRIAL, read_json, write_json
+from orchestrator.api import TrialFolder, write_json
+
+from .settings import TRIAL, read_json
 
 logger = logging.getLogger("orchestrator_plugins.mlflow")
 
+STATE = "mlflow.json"  # in a trial's directory
 _BATCH = 1000  # metrics MLflow takes in one call
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED")
 _ENDS = {"done": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -25,9 +27,9 @@ class TrialRun:
     rows after its checkpoint again; those up to the mark are left out, so no step is doubled.
     """
 
-    def __init__(self, directory: Path, client: Any, parent: Mapping[str, Any]):
-        self.directory, self.client, self.parent = directory, client, parent
-        self.path = directory / "mlflow.json"
+    def __init__(self, folder: TrialFolder, client: Any, parent: Mapping[str, Any]):
+        self.folder, self.client, self.parent = folder, client, parent
+        self.path = folder.path / STATE
         self.state = read_json(self.path) or {"mark": {"step": -1, "names": []}, "batch": None, "ended": None}
         self.status: str | None = None  # of the trial's result
         self._offset, self._tail = 0, b""  # where the next row begins, and the row before it
@@ -50,7 +52,7 @@ class TrialRun:
             if error.error_code not in _REFUSALS:
                 raise
             self._refused = True
-            logger.error("the server refuses trial %s, its metrics stay in %s: %s", self.name, self.directory, error)
+            logger.error("the server refuses trial %s, its metrics stay in %s: %s", self.name, self.folder.path, error)
         finally:
             if not sent:
                 self._offset, self._tail = 0, b""  # read again what was read and not sent
@@ -58,7 +60,7 @@ class TrialRun:
     @property
     def name(self) -> str:
         """The trial's id."""
-        return self.directory.name
+        return self.folder.path.name
 
     def kill(self) -> None:
         """Mark the run as killed, unless its trial has ended."""
@@ -76,9 +78,8 @@ class TrialRun:
         for metrics, mark in self._batches():
             self._send(metrics, mark)
         if result is not None and self.state["ended"] != stamp:
-            transcripts = self.directory / "rollouts.jsonl"
-            if transcripts.exists():
-                self.client.log_artifact(self.state["run_id"], str(transcripts))
+            if self.folder.rollouts.exists():
+                self.client.log_artifact(self.state["run_id"], str(self.folder.rollouts))
             if result.get("error"):
                 self.client.set_tag(self.state["run_id"], "error", result["error"][-5000:])
             self.client.set_tag(self.state["run_id"], "status", result["status"])
@@ -89,7 +90,7 @@ class TrialRun:
         from mlflow.entities import Param
 
         if "run_id" not in self.state:
-            description = read_json(self.directory / TRIAL)
+            description = read_json(self.folder.path / TRIAL)
             tags = {
                 "mlflow.parentRunId": self.parent["run_id"],
                 "orchestrator.run": self.parent["directory"],
@@ -152,14 +153,14 @@ class TrialRun:
 
     def _has_news(self) -> bool:
         try:
-            return (self.directory / "metrics.jsonl").stat().st_size != self._offset
+            return self.folder.metrics.stat().st_size != self._offset
         except FileNotFoundError:
             return False
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """Complete rows not read yet. A file that was cut back (a resumed trial) is read from its beginning."""
         try:
-            file = (self.directory / "metrics.jsonl").open("rb")
+            file = self.folder.metrics.open("rb")
         except FileNotFoundError:
             return
         with file:
@@ -176,7 +177,7 @@ class TrialRun:
 
     def _result(self) -> tuple[dict[str, Any] | None, str | None]:
         """The trial's result with a stamp that changes when it does."""
-        path = self.directory / "result.json"
+        path = self.folder.result
         result = read_json(path)
         return (None, None) if result is None else (result, f"{result['status']} {path.stat().st_mtime_ns}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.api import Component, Problem, Recipe, ReportSection, Speaks, hookimpl
 
@@ -15,6 +15,9 @@ from .config import (
     PairScorerConfig,
     YardstickConfig,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.api import Study
 
 PAPER = "arXiv:2507.15351"
 
@@ -168,7 +171,7 @@ def _pair_clipped(config: PairClippedConfig) -> Any:
     return PairClipped(config)
 
 
-def _section(directory: Any) -> str | None:
+def _section(study: Study) -> str | None:
     from .report import render
 
-    return render(directory)
+    return render(study)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import html
 import io
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from orchestrator.api import ConfigError, read_rows
+from orchestrator.api import ConfigError, Study
 
 from .config import DispatchConfig
 from .environment import Dispatch
@@ -19,21 +16,16 @@ from .environment import Dispatch
 RESULTS = ("fleet_reward", "served", "service_rate", "pickup_minutes", "confirm_minutes", "detour_minutes")
 
 
-def render(directory: Any) -> str | None:
+def render(study: Study) -> str | None:
     """Draw the city of a run and tabulate what became of its fleets; None for runs of other environments."""
-    directory = Path(directory)
-    plan = directory / "plan.json"
-    if not plan.is_file():
-        return None
-    experiment = json.loads(plan.read_text(encoding="utf-8"))["experiment"]
-    named = dict(experiment["environment"])
-    if named.pop("use", None) != "dispatch":
+    environment = study.experiment.environment
+    if environment.use != "dispatch":
         return None
     try:
-        world = Dispatch(DispatchConfig.model_validate(named))
+        world = Dispatch(DispatchConfig.model_validate(environment.options))
     except ConfigError as error:  # the trip records may be on another machine
         return f"<p>No map: {html.escape(str(error))}</p>"
-    return f"{city_map(world)}{_table(_last_evaluations(directory))}"
+    return f"{city_map(world)}{_table(_last_evaluations(study))}"
 
 
 def city_map(world: Dispatch) -> str:
@@ -64,15 +56,12 @@ def city_map(world: Dispatch) -> str:
     return f"<figure>{drawing[drawing.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _last_evaluations(directory: Path) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """The newest evaluation of each trial that measured a fleet."""
-    for file in sorted(directory.glob("trials/*/metrics.jsonl")):
-        found: Mapping[str, float] | None = None
-        for row in read_rows(file):
-            if row["kind"] == "evaluation" and f"eval/episode/{RESULTS[0]}" in row["metrics"]:
-                found = row["metrics"]
-        if found is not None:
-            yield file.parent.name, found
+def _last_evaluations(study: Study) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """The newest evaluation of each trial that enters the verdict and measured a fleet."""
+    for trial in study.confirmations:
+        found = [row["metrics"] for row in trial.rows if f"eval/episode/{RESULTS[0]}" in row["metrics"]]
+        if found:
+            yield trial.id, found[-1]
 
 
 def _table(rows: Iterator[tuple[str, Mapping[str, float]]]) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from orchestrator.api import Component, Problem, Recipe, ReportSection, hookimpl
 
 from .config import StPpoConfig
+
+if TYPE_CHECKING:
+    from orchestrator.api import Study
 
 PAPER = "arXiv:2511.20718"
 
@@ -49,7 +53,7 @@ def _objective(config: StPpoConfig):
     return make_objective(config)
 
 
-def _section(directory):
+def _section(study: Study) -> str | None:
     from .report import render
 
-    return render(directory)
+    return render(study)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import html
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from orchestrator.api import read_rows
+from orchestrator.api import Settings, Study
 
 from .claims import Claim, Run, judge
 from .config import StPpoConfig
@@ -20,49 +18,41 @@ METHODS = {("token", "none"): "token", ("turn", "none"): "turn", ("token", "raw"
 SUCCESS, TOKENS, TURNS = "rollout/correct", "train/clip_fraction", "st_ppo/clip_fraction/turns"
 NORM, KEPT, FACTOR = "train/gradient_norm/clipped", "train/gradient_norm/loss", "st_ppo/factor/p50"
 STEEPEST, MEDIAN, ABOVE = "st_ppo/gradient_norm/max", "st_ppo/gradient_norm/median", "st_ppo/divisor/above_one"
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0508a", "#3d3d3d", "#b8860b", "#56b4e9", "#8c510a", "#6f42c1", "#c2405f")
-
-Settings = Mapping[str, Any]
 
 
-def render(directory: Any) -> str | None:
+def render(study: Study) -> str | None:
     """Tabulate and draw a run's arms with the objective ``st_ppo``; None for runs without one."""
-    plan = Path(directory) / "plan.json"
-    if not plan.is_file():
-        return None
-    trials = json.loads(plan.read_text(encoding="utf-8"))["trials"]
-    settings, runs = read_runs(Path(directory), trials)
+    settings, runs = read_runs(study)
     if not runs:
         return None
     parts = [_table(runs)]
     for rate, arms in _by_learning_rate(settings).items():
         claims = judge(_methods({arm: settings[arm] for arm in arms}, runs))
         parts.append(_claims(claims, rate, several=len({_rate(one) for one in settings.values()}) > 1))
-    return "".join([*parts, _figure(runs)])
+    return "".join([*parts, _figure(runs, study.palette)])
 
 
-def read_runs(directory: Path, trials: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Settings], dict[str, list[Run]]]:
+def read_runs(study: Study) -> tuple[dict[str, Settings], dict[str, list[Run]]]:
     """Settings and runs by arm, of the arms with the objective ``st_ppo`` whose trials left metrics.
 
-    :param trials: the plan's, as plain JSON
+    Only trials that enter the verdict count: those that a search tried are no seeds of its arm.
     """
     settings: dict[str, Settings] = {}
     runs: dict[str, list[Run]] = {}
-    for trial in trials:
-        config = trial["config"]
-        file = directory / "trials" / trial["id"] / "metrics.jsonl"
-        if (config.get("objective") or {}).get("use") != "st_ppo" or not file.is_file():
+    for trial in study.confirmations:
+        if trial.settings.objective is None or trial.settings.objective.use != "st_ppo":
             continue
-        steps = {row["step"]: row["metrics"] for row in read_rows(file) if row["kind"] == "step"}
+        steps = {row["step"]: row["metrics"] for row in trial.rows if row["kind"] == "step"}
         if steps:
-            settings[trial["arm"]] = config
-            runs.setdefault(trial["arm"], []).append(_run(trial["seed"], [steps[step] for step in sorted(steps)]))
+            settings[trial.arm] = trial.settings
+            runs.setdefault(trial.arm, []).append(_run(trial.seed, [steps[step] for step in sorted(steps)]))
     return settings, runs
 
 
 def method(settings: Settings) -> str | None:
     """Which method of the claims an arm is: token, turn, s, st or replayed; None for variants of them."""
-    objective = StPpoConfig.model_validate({k: v for k, v in settings["objective"].items() if k != "use"})
+    assert settings.objective is not None
+    objective = StPpoConfig.model_validate(settings.objective.options)
     default = StPpoConfig()
     if (objective.clip_low, objective.clip_high) != (default.clip_low, default.clip_high):
         return None
@@ -98,7 +88,7 @@ def _methods(settings: Mapping[str, Settings], runs: Mapping[str, list[Run]]) ->
 
 
 def _rate(settings: Settings) -> float:
-    return settings["optimizer"]["lr"]
+    return settings.optimizer.lr
 
 
 def _by_learning_rate(settings: Mapping[str, Settings]) -> dict[float, list[str]]:
@@ -165,14 +155,14 @@ def _claims(claims: Sequence[Claim], rate: float, *, several: bool) -> str:
     )
 
 
-def _figure(runs: Mapping[str, list[Run]]) -> str:
+def _figure(runs: Mapping[str, list[Run]], palette: Mapping[str, str]) -> str:
     """Success and ‖C‖ by iteration as inline SVG: a line per arm, the mean over its seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     success, norm = figure.subplots(1, 2)
     for place, (arm, one) in enumerate(runs.items()):
-        style = {"color": COLORS[place % len(COLORS)], "linestyle": "-" if place < 5 else "--", "linewidth": 1.6}
+        style = {"color": palette[arm], "linestyle": "-" if place < 5 else "--", "linewidth": 1.6}
         for axis, name in ((success, "success"), (norm, "clipped_norm")):
             line = _mean_line([getattr(run, name) for run in one])
             if np.isfinite(line).any():

@@ -298,18 +298,19 @@ def test_several_runs_make_one_report_of_their_own(tmp_path):
 def test_plugins_add_sections_and_one_that_raises_is_named(tmp_path):
     run = build_run(tmp_path / "run", gains={"a": 0.2}, seeds=(0,), steps=10)
 
-    def broken(directory):
-        raise OSError(f"no city in {directory.name}")
+    def broken(study):
+        raise OSError(f"no city in {study.runs[0].directory.name}")
+
+    def city(study):
+        return f"<p>map of {study.runs[0].directory.name}, {len(study.confirmations)} trial</p>"
 
     report = write_report(
         [run],
-        registry=registry(
-            city=lambda directory: f"<p>map of {directory.name}</p>", broken=broken, absent=lambda _: None
-        ),
+        registry=registry(city=city, broken=broken, absent=lambda _: None),
     )
 
     html = (run / "report.html").read_text()
-    assert "<h2>City</h2>\n<p>map of run</p>" in html
+    assert "<h2>City</h2>\n<p>map of run, 1 trial</p>" in html
     assert "could not be made by plugin &#x27;ours&#x27; (ours 1.0)" in html
     assert "OSError: no city in run" in html
     assert [section.title for section in report.sections] == ["City", "Broken"]

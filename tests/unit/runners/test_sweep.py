@@ -12,7 +12,8 @@ from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.contract.types import TrialResult
 from orchestrator.experiment.planner import make
 from orchestrator.runners.sweep import Sweep
-from orchestrator.runs.results import read_result, trial_directory, write_result
+from orchestrator.runs.layout import RunFolder
+from orchestrator.runs.results import read_result, write_result
 
 ASHA = {"scheduler": {"use": "asha", "grace": 10, "factor": 2}, "metric": "eval/reward/mean"}
 
@@ -29,16 +30,16 @@ def _metrics(cost, value):
 
 
 def _leave_rows(directory, trial, steps):
-    folder = trial_directory(directory, trial)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(directory).trial(trial)
+    folder.path.mkdir(parents=True, exist_ok=True)
     rows = [{"step": s, "kind": "evaluation", "time": 0, "metrics": {"eval/reward/mean": s / 10}} for s in steps]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _done(sweep, trial, step=4):
     spec = sweep.history.trials[trial].spec
     result = TrialResult(trial=trial, arm=spec.arm, seed=spec.seed, status="done", step=step)
-    write_result(trial_directory(sweep.directory, trial), result)
+    write_result(RunFolder(sweep.directory).trial(trial), result)
     return sweep.ended(trial, "done")
 
 
@@ -89,7 +90,7 @@ def test_a_resumed_sweep_hands_out_what_was_running_and_keeps_its_rungs(tmp_path
     assert [second.next().id for _ in range(2)] == ["b", "d"]
     assert second.exhausted
     assert second.rungs == {"all": {10.0: {"a": 0.5, "b": 0.7, "c": 0.1}}}
-    stopped = read_result(trial_directory(tmp_path, "c"))
+    stopped = read_result(RunFolder(tmp_path).trial("c"))
     assert (stopped.status, stopped.step, stopped.metrics) == ("stopped", 2, {"eval/reward/mean": 0.2})
     second.started("d")
     assert second.report("d", 2, _metrics(10, 0.4))  # below the median of three, not the first of a new rung
@@ -98,7 +99,7 @@ def test_a_resumed_sweep_hands_out_what_was_running_and_keeps_its_rungs(tmp_path
 def test_a_result_the_driver_never_heard_of_counts_when_it_resumes(tmp_path):
     first = Sweep(_plan("ab"), tmp_path)
     first.started("a")
-    write_result(trial_directory(tmp_path, "a"), TrialResult(trial="a", arm="a", seed=0, status="done", step=9))
+    write_result(RunFolder(tmp_path).trial("a"), TrialResult(trial="a", arm="a", seed=0, status="done", step=9))
     first.close()
 
     second = Sweep(_plan("ab"), tmp_path)
@@ -191,4 +192,4 @@ def test_a_trial_that_failed_twice_says_why_it_failed_the_second_time(tmp_path):
 
     second.ended("a", "failed", error="its worker died")
 
-    assert read_result(trial_directory(tmp_path, "a")).error == "its worker died"
+    assert read_result(RunFolder(tmp_path).trial("a")).error == "its worker died"

@@ -5,6 +5,7 @@ import time
 
 from orchestrator.contract.types import TrialResult
 from orchestrator.runners.watch import look, watching
+from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import write_result
 
 
@@ -29,7 +30,8 @@ def test_trials_and_start_phases_are_shown_where_they_stand(tmp_path):
     heard = Heard()
 
     look(tmp_path, ["a-s0", "b-s0"], heard)
-    write_result(tmp_path / "start" / "abc", TrialResult(trial="start-abc", arm="start", seed=0, status="done", step=7))
+    done = TrialResult(trial="start-abc", arm="start", seed=0, status="done", step=7)
+    write_result(RunFolder(tmp_path).start("abc"), done)
     look(tmp_path, [], heard)
 
     assert heard.updates == [

@@ -16,6 +16,7 @@ from orchestrator.errors import TrialStopped
 from orchestrator.runners import trial as trials
 from orchestrator.runners.worker import _Play, _return_memory
 from orchestrator.runs import results
+from orchestrator.runs.layout import RunFolder
 
 
 def _play(directory, monkeypatch):
@@ -40,7 +41,7 @@ def _play(directory, monkeypatch):
 def test_a_trial_that_the_sweep_stops_ends_as_stopped(tmp_path, monkeypatch):
     play, ended = _play(tmp_path, monkeypatch)
     stopped = TrialResult(trial="a", arm="a", seed=0, status="stopped", step=2)
-    results.write_result(results.trial_directory(tmp_path, "a"), stopped)
+    results.write_result(RunFolder(tmp_path).trial("a"), stopped)
 
     assert play.leave()
 
@@ -53,7 +54,7 @@ def test_a_trial_that_is_interrupted_is_not_stopped(tmp_path, monkeypatch):
     assert play.leave()
 
     assert ended == ["_Interrupted"]
-    assert results.read_result(results.trial_directory(tmp_path, "a")) is None
+    assert results.read_result(RunFolder(tmp_path).trial("a")) is None
 
 
 def test_a_worker_gives_back_what_a_trial_freed():

@@ -144,9 +144,9 @@ def test_state_that_is_neither_json_nor_tensor_is_refused(tmp_path):
 
 def test_nothing_is_executed_when_a_strangers_checkpoint_is_read(tmp_path):
     save_checkpoint(tmp_path, 1, Policy(), {}, keep=1)
-    files = {path.suffix for path in (tmp_path / "step-000001").iterdir()}
+    files = {path.name for path in (tmp_path / "step-000001").iterdir()}
 
-    assert files == {".safetensors", ".json"}
+    assert files == {"model.safetensors", "tensors.safetensors", "state.json", "SHA256SUMS"}
     assert json.loads((tmp_path / "step-000001" / "state.json").read_text())["step"] == 1
 
 

@@ -7,6 +7,7 @@ from synthetic_runs import build_run
 
 from orchestrator.errors import ConfigError
 from orchestrator.runs import read as runs
+from orchestrator.runs.study import Study
 
 
 @pytest.fixture
@@ -15,10 +16,10 @@ def run(tmp_path):
 
 
 def test_a_directory_without_a_plan_is_refused_with_the_next_step(tmp_path):
-    with pytest.raises(ConfigError, match=r"no plan\.json; expected a run directory"):
+    with pytest.raises(ConfigError, match=r"is no run: it has no plan\.json"):
         runs.read(tmp_path)
     (tmp_path / "plan.json").write_text("[]")
-    with pytest.raises(ConfigError, match="not a plan"):
+    with pytest.raises(ConfigError, match="cannot be read: this is no plan"):
         runs.read(tmp_path)
 
 
@@ -89,7 +90,7 @@ def test_trials_added_by_the_sweep_are_read_from_its_journal(tmp_path):
         search={"optimizer.lr": {"loguniform": [1e-5, 1e-3]}},
     )
 
-    study = runs.merge([runs.read(run)])
+    study = Study.read(run)
 
     assert len(study.tuning) == 16
     assert [trial.spec.id for trial in study.confirmations] == ["a-s0", "b-s0", "a-s1", "b-s1"]
@@ -100,37 +101,3 @@ def test_a_folder_nobody_specified_is_left_out_aloud(run):
     (run / "trials" / "stray").mkdir()
 
     assert "no specification of stray" in runs.read(run).warnings[0]
-
-
-def test_merged_runs_of_equal_settings_add_their_seeds(tmp_path):
-    first = build_run(tmp_path / "one", gains={"grpo": 0.2}, seeds=(0, 1), steps=20)
-    second = build_run(tmp_path / "two", gains={"grpo": 0.2}, seeds=(1, 2), steps=20)
-
-    study = runs.merge([runs.read(first), runs.read(second)])
-
-    assert study.arms == ("grpo",)
-    assert sorted(trial.spec.seed for trial in study.confirmations) == [0, 1, 2]
-    assert "grpo, seed 1: also in two; the first run counts" in study.warnings
-
-
-def test_merged_runs_of_different_settings_are_told_apart(tmp_path):
-    first = build_run(tmp_path / "one", gains={"grpo": 0.2}, seeds=(0,), steps=20)
-    second = build_run(tmp_path / "two", gains={"grpo": 0.2}, seeds=(0,), steps=30)
-
-    study = runs.merge([runs.read(first), runs.read(second)])
-
-    assert study.arms == ("grpo", "grpo (two)")
-    assert list(runs.differences({a: runs.comparable(study.settings[a]) for a in study.arms})) == ["schedule.steps"]
-
-
-def test_differences_name_dotted_paths_and_what_is_not_set():
-    found = runs.differences(
-        {
-            "a": {"objective": {"use": "clipped", "clip_high": 0.2}, "rewards": [{"use": "exact", "weight": 1.0}]},
-            "b": {"objective": {"use": "clipped", "clip_high": 0.28}, "rewards": []},
-        }
-    )
-
-    assert found["objective.clip_high"] == {"a": 0.2, "b": 0.28}
-    assert found["rewards.0.use"] == {"a": "exact", "b": None}
-    assert "objective.use" not in found
