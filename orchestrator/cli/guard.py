@@ -33,7 +33,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except Exception as error:
-            meant = isinstance(error, OrchestratorError) or getattr(error, "__notes__", ())
+            meant = isinstance(error, OrchestratorError) or bool(getattr(error, "__notes__", ()))
             if _shows_tracebacks or not meant:
                 raise
             if isinstance(error, ConfigError):

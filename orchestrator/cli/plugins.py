@@ -104,9 +104,12 @@ def check(
     from orchestrator.testing import check_component
 
     bad = 0
-    for name in names or [None]:
-        is_project = name is not None and (Path(name) / "pyproject.toml").is_file()
-        found = check_project(Path(name), check_component) if is_project else check_installed(name, check_component)
+    chosen: list[str | None] = [*names] if names else [None]
+    for name in chosen:
+        if name is not None and (Path(name) / "pyproject.toml").is_file():
+            found = check_project(Path(name), check_component)
+        else:
+            found = check_installed(name, check_component)
         for line, problem in found:
             mark, style = ("✗", "red") if problem else ("✓", "green")
             out.print(
@@ -164,18 +167,22 @@ def _row(info: PluginInfo, provided: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def _described(kind: str, one: Component | Recipe) -> dict[str, Any]:
+    from orchestrator.contract.component import Recipe
+
     described: dict[str, Any] = {"kind": kind, "name": one.name, "summary": one.summary, "paper": one.paper}
-    if kind == "recipe":
+    if isinstance(one, Recipe):
         return described | {"overlay": one.overlay}
     return described | {"options": one.config.model_json_schema()}
 
 
 def _show(kind: str, one: Component | Recipe, info: PluginInfo) -> None:
+    from orchestrator.contract.component import Recipe
+
     out.print(Text(f"\n{kind} {one.name}", style="bold") + Text(f"  plugin {info}", style="dim"), soft_wrap=True)
     for line in (one.summary, one.paper):
         if line:
             out.print(Text(f"  {line}"), soft_wrap=True)
-    if kind == "recipe":
+    if isinstance(one, Recipe):
         from orchestrator.cli.console import flatten
 
         for path, value in flatten(one.overlay).items():

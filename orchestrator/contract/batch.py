@@ -98,7 +98,7 @@ class Mean(NamedTuple):
     """A metric that adds up over micro-batches and workers: the mean is ``total / count``."""
 
     total: Tensor | float
-    count: Tensor | float
+    count: Tensor | float  # type: ignore[assignment]  # tuple.count is of no use here
 
     @classmethod
     def over(cls, values: Tensor, mask: Tensor) -> Mean:

@@ -57,8 +57,9 @@ def evaluate(
         with blame(plugin, where="Evaluates.evaluate"):
             metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
     metrics["eval/tokens"] = float(collector.cost.generated_tokens - before)
-    right = [_right(group, settings.success_at) for group in groups]
-    if any(flags is None for flags in right) or not any(right):
+    known = [_right(group, settings.success_at) for group in groups]
+    right = [flags for flags in known if flags is not None]
+    if len(right) < len(known) or not any(right):
         return EvaluationResult(metrics=metrics, tasks={})
     failed = Counter(failure.rollout.task_id for failure in failures)
     attempts = [len(flags) + failed[group.task.id] for group, flags in zip(groups, right, strict=True)]
@@ -78,7 +79,8 @@ def is_right(rollout: Rollout, score: Score, success_at: float | None) -> bool |
 
 def _right(group: RolloutGroup, success_at: float | None) -> list[bool] | None:
     flags = [is_right(r, s, success_at) for r, s in zip(group.rollouts, group.scores, strict=True)]
-    return None if any(flag is None for flag in flags) else flags
+    known = [flag for flag in flags if flag is not None]
+    return known if len(known) == len(flags) else None
 
 
 def _score_metrics(groups: Sequence[RolloutGroup], failed: int) -> dict[str, float]:

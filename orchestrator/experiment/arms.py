@@ -153,7 +153,7 @@ def _recipe(name: Any, typed: str, registry: Registry, problems: list[Problem]) 
     if name not in known:
         problems.append(Problem(typed, registry.unknown("recipe", name)))
         return None, False
-    overlay = copy(registry.describe("recipe", name).overlay)
+    overlay = copy(registry.recipe(name).overlay)
     return Layer(prefix=f"recipe {name!r}: ", data=overlay), True
 
 

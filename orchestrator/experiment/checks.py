@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.contract.component import Component, Role
+from orchestrator.contract.component import Role
 from orchestrator.contract.settings import MODEL_FILE, Settings
 from orchestrator.contract.types import Couples, Speaks, Split, Task
 from orchestrator.errors import Problem, did_you_mean
@@ -61,7 +61,7 @@ def _same_language(judged: Judged, registry: Registry) -> Iterator[Problem]:
         return
     understood = policy.component.speaks
     if understood and spoken != understood:
-        fitting = [name for name in registry.names("policy") if _policy(registry, name).speaks == spoken]
+        fitting = [name for name in registry.names("policy") if registry.component("policy", name).speaks == spoken]
         yield Problem(
             "policy.use",
             f"{policy.component.name} understands {understood}, but environment {judged.settings.environment.use} speaks "
@@ -116,7 +116,7 @@ def _siblings_enough(judged: Judged, registry: Registry) -> Iterator[Problem]:
         if most < least:
             yield Problem(
                 "sampler",
-                f"{settings.sampler.use} gives groups of at most {most}, and {role} {getattr(settings, role).use} learns "
+                f"{_name(judged, 'sampler')} gives groups of at most {most}, and {role} {_name(judged, role)} learns "
                 f"nothing from fewer than {least} siblings; raise the sampler's count, or choose another sampler",
             )
 
@@ -190,7 +190,7 @@ def _minibatches_possible(judged: Judged, registry: Registry) -> Iterator[Proble
         yield Problem(
             "schedule.minibatches",
             f"{schedule.minibatches} mini-batches cannot share {schedule.tasks_per_step} groups, and objective "
-            f"{judged.settings.objective.use} keeps groups whole; at most {schedule.tasks_per_step}",
+            f"{_name(judged, 'objective')} keeps groups whole; at most {schedule.tasks_per_step}",
         )
 
 
@@ -253,7 +253,5 @@ def _spoken(judged: Judged) -> Speaks | None:
     return declared or getattr(judged.built.get("environment"), "speaks", None)
 
 
-def _policy(registry: Registry, name: str) -> Component:
-    described = registry.describe("policy", name)
-    assert isinstance(described, Component)
-    return described
+def _name(judged: Judged, role: str) -> str:
+    return judged.chosen[role].component.name

@@ -23,8 +23,8 @@ def merge(base: Any, overlay: Any, *, key: str = "") -> Any:
             merged[name] = merge(merged[name], value, key=name) if name in merged else copy(value)
         return merged
     if isinstance(base, list) and isinstance(overlay, Mapping) and overlay:
-        indices = [_index(name, len(base)) for name in overlay]
-        if all(index is not None for index in indices):
+        indices = [index for name in overlay if (index := _index(name, len(base))) is not None]
+        if len(indices) == len(overlay):
             items = [copy(item) for item in base]
             for index, value in zip(indices, overlay.values(), strict=True):
                 items[index] = merge(items[index], value)

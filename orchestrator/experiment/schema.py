@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.contract.component import Component, Role, Use, UseReward
+from orchestrator.contract.component import Role, Use, UseReward
 from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.experiment.arms import SHARED, VARIED
 from orchestrator.plugging.registry import Registry
@@ -44,13 +44,11 @@ def experiment_schema(registry: Registry) -> dict[str, Any]:
     definitions = schema.setdefault("$defs", {})
     for role in Role:
         for name in registry.names(role):
-            component = registry.describe(role, name)
-            assert isinstance(component, Component)
-            _add_options(definitions, role, name, component.config)
+            _add_options(definitions, role, name, registry.component(role, name).config)
         definitions[f"component.{role}"] = _component(registry, role, str(role))
     for role in Role:
         for name in registry.names(role):
-            _add_uses(definitions, registry, f"{role}.{name}", registry.describe(role, name).config)
+            _add_uses(definitions, registry, f"{role}.{name}", registry.component(role, name).config)
     properties = schema["properties"]
     for key, role in _ROLE_OF_KEY.items():
         properties[key] = _nullable(f"component.{role}", key != "environment")

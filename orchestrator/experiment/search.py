@@ -134,10 +134,10 @@ class Space:
 
         :raises ValueError: when a dimension is continuous
         """
-        columns = [dimension.finite_values() for dimension in self.dimensions]
-        endless = [d.path for d, column in zip(self.dimensions, columns, strict=True) if column is None]
+        endless = [dimension.path for dimension in self.dimensions if dimension.finite_values() is None]
         if endless:
             raise ValueError(f"no grid over continuous dimensions: {', '.join(endless)}")
+        columns = [dimension.finite_values() or () for dimension in self.dimensions]
         paths = [dimension.path for dimension in self.dimensions]
         return tuple(dict(zip(paths, values, strict=True)) for values in itertools.product(*columns))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.contract.component import Component, PluginConfig, Role, Use
+from orchestrator.contract.component import PluginConfig, Role, Use
 from orchestrator.contract.markers import ENTRY_POINT_GROUP
 from orchestrator.contract.types import Split
 from orchestrator.errors import ConfigError, OrchestratorError, Problem
@@ -88,8 +88,7 @@ def _check(manager: PluginManager, names: list[str], examine: Examine) -> Iterat
 def _check_component(registry: Registry, role: Role, name: str, examine: Examine) -> tuple[str, str | None]:
     """Build a component with its default options and hold it to the contract of its role."""
     line = f"{role} {name}"
-    component = registry.describe(role, name)
-    assert isinstance(component, Component)
+    component = registry.component(role, name)
     try:
         config = component.config()
     except ValidationError as error:
@@ -122,8 +121,7 @@ def _home(registry: Registry, role: Role, name: str) -> Any:
     """An environment of the same plugin for its policies and samplers; None: the check brings its own."""
     if role not in (Role.POLICY, Role.SAMPLER):
         return None
-    plugin, component = registry.plugin_of(role, name), registry.describe(role, name)
-    assert isinstance(component, Component)
+    plugin, component = registry.plugin_of(role, name), registry.component(role, name)
     for other in registry.names("environment"):
         if registry.plugin_of("environment", other) == plugin:
             environment = registry.build("environment", other)

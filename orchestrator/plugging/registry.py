@@ -99,9 +99,21 @@ class Registry:
 
         :raises ConfigError: when there is none of that name
         """
-        if role == "recipe":
-            return self._find(self._recipes, "recipe", name)[1]
+        return self.recipe(name) if role == "recipe" else self.component(role, name)
+
+    def component(self, role: str, name: str) -> Component:
+        """The component as its plugin declared it.
+
+        :raises ConfigError: when there is none of that name
+        """
         return self._find(self._components[_role(role)], role, name)[1]
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe as its plugin declared it.
+
+        :raises ConfigError: when there is none of that name
+        """
+        return self._find(self._recipes, "recipe", name)[1]
 
     def plugin_of(self, role: str, name: str) -> PluginInfo:
         """The plugin that provides a component or recipe.

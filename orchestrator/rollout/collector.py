@@ -172,7 +172,8 @@ class Collector:
         )
 
     def _play(self, worlds: Sequence[_World]) -> None:
-        waiting, open_worlds = deque(worlds), []
+        waiting = deque(worlds)
+        open_worlds: list[_World] = []
         try:
             while waiting or open_worlds:
                 free = min(len(waiting), self._concurrent - len(open_worlds))

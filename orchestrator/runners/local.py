@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def run(plan: Plan, directory: Path, registry: Registry, progress: Progress | No
         result = read_result(RunFolder(directory).trial(spec.id))
         if result is None or result.status not in FINISHED:
             progress.trial_update(spec.id, "running", 0, {})
-            with watching(directory, lambda trial=spec.id: [trial], progress):
+            with watching(directory, functools.partial(list, [spec.id]), progress):
                 result = run_spec(spec, directory, plan.fingerprint, registry=registry)
         progress.trial_update(spec.id, result.status, result.step, result.metrics)
         results.append(result)

@@ -138,7 +138,7 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
         objective=one("objective"),
         registry=registry,
     )
-    if policy is not None and components.objective is not None:
+    if settings.policy is not None and components.objective is not None:
         if policy.speaks != environment.speaks:
             raise PluginContractError(
                 f"environment {settings.environment.use!r} speaks {environment.speaks}, policy {settings.policy.use!r} "
@@ -172,6 +172,8 @@ def _load_start(
 
 def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> TrialFolder:
     phase = plan.start_settings(settings)
+    assert phase is not None
+    assert settings.start is not None
     key = plan.start_key(settings)
     folder = run.start(key)
     with _only_one(run.start_lock(key)):

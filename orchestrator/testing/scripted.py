@@ -125,6 +125,7 @@ class ScriptedChoices:
         legal = torch.ones(len(rows), width, choices, dtype=torch.bool)
         for row, steps in enumerate(rows):
             for t, (observation, *_) in enumerate(steps):
+                assert isinstance(observation, Features)
                 features[row, t] = torch.from_numpy(np.asarray(observation.values, dtype=np.float32))
                 legal[row, t] = torch.from_numpy(np.asarray(observation.legal, dtype=bool))
         temperature = torch.tensor([rollout.sampling.temperature for rollout in rollouts])
@@ -156,7 +157,8 @@ class ScriptedChoices:
         else:
             choice = self._script[self._played % len(self._script)]
             self._played += 1
-        seen: Features = context.observations[-1]
+        seen = context.observations[-1]
+        assert isinstance(seen, Features)
         if not seen.legal[choice]:
             raise ValueError(f"the script takes action {choice}, legal are {np.flatnonzero(seen.legal).tolist()}")
         inputs = {
@@ -180,7 +182,7 @@ def statistics(
     :param values: [B, T], where ``Column.VALUE`` is wanted
     """
     logprobs = logits.log_softmax(-1)
-    found = {}
+    found: dict[Column, Tensor] = {}
     for column in wanted:
         if column == Column.LOGPROB:
             found[column] = logprobs.gather(-1, tokens[..., None]).squeeze(-1)
@@ -241,6 +243,7 @@ def _context_tokens(observations: Sequence[Observation], actions: Sequence[Actio
 
 
 def _read(observation: Observation) -> list[int]:
+    assert not isinstance(observation, Features)
     return [byte for message in observation for byte in f"{message['role']}: {message['content']}\n".encode()]
 
 

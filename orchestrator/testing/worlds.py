@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from orchestrator.contract.types import Action, Features, Feedback, Observation, Speaks, Split, Task
+from orchestrator.contract.types import Action, Features, Feedback, Messages, Observation, Speaks, Split, Task
 
 
 class EchoEnvironment:
@@ -21,7 +21,7 @@ class EchoEnvironment:
     def tasks(self, split: Split) -> Iterator[Task]:
         for place, word in enumerate(self.words):
             wanted = word if split == Split.TRAIN else word[::-1]
-            prompt = ({"role": "user", "content": f"say {wanted}"},)
+            prompt: Messages = ({"role": "user", "content": f"say {wanted}"},)
             yield Task(id=f"{split}-{place}", prompt=prompt, reference=wanted, demonstration=(wanted,))
 
     def start(self, task: Task, seed: int) -> _Echo:
@@ -48,6 +48,7 @@ class _Echo:
         self._task = task
 
     def open(self) -> Observation:
+        assert self._task.prompt is not None
         return self._task.prompt
 
     def step(self, action: Action) -> Feedback:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import time
@@ -71,16 +72,18 @@ class Training:
             keep_bad_batch=self.folder.bad_batch,
             workers=self.workers,
         )
-        shared = {
-            "max_turns": settings.sampling.max_turns,
-            "concurrent": settings.sampling.concurrent,
-            "seed": trial.seed,
-            "labels": labels,
-        }
-        parts = (components.environment, components.policy, components.rewards)
-        sampling = Sampling(**{field.name: getattr(settings.sampling, field.name) for field in fields(Sampling)})
-        self.collector = Collector(*parts, sampling=sampling, phase="train", **shared)
-        self.evaluator = Collector(*parts, sampling=sampling, phase="evaluation", **shared)
+        collecting = functools.partial(
+            Collector,
+            components.environment,
+            components.policy,
+            components.rewards,
+            sampling=Sampling(**{field.name: getattr(settings.sampling, field.name) for field in fields(Sampling)}),
+            max_turns=settings.sampling.max_turns,
+            concurrent=settings.sampling.concurrent,
+            seed=trial.seed,
+            labels=labels,
+        )
+        self.collector, self.evaluator = collecting(phase="train"), collecting(phase="evaluation")
         self.tasks = _Tasks(components.environment, labels["environment"])
         self.step = 0
         self._evaluated = self._saved = -1  # the last step this was done after

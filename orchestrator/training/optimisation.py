@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,9 +24,11 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: Opt
         lr = settings.critic_lr if settings.critic_lr is not None and "critic" in name else settings.lr
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
         grouped.setdefault((lr, decay), []).append(parameter)
-    groups = [{"params": p, "lr": lr, "peak": lr, "weight_decay": decay} for (lr, decay), p in grouped.items()]
+    groups: list[dict[str, Any]] = [
+        {"params": p, "lr": lr, "peak": lr, "weight_decay": decay} for (lr, decay), p in grouped.items()
+    ]
     if settings.use == "adamw":
-        fused = all(p.is_floating_point() for group in groups for p in group["params"])
+        fused = all(parameter.is_floating_point() for own in grouped.values() for parameter in own)
         return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=fused)
     if settings.use == "rmsprop":
         return torch.optim.RMSprop(groups, eps=settings.eps)

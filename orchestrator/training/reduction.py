@@ -216,7 +216,7 @@ def _counted(term: LossTerm, kind: str, denominators: Denominators, key: Key | N
     if term.reduction is Reduction.CONSTANT:
         return Count(denominators.room)
     if term.mask is not None:
-        if key not in denominators.masked:
+        if key is None or key not in denominators.masked:
             raise ValueError(
                 f"loss term {term.name!r} has a mask of its own that was not counted under the key {key}; "
                 f"call Denominators.count on every micro-batch first"

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.contract.types import (
     Context,
+    Features,
     Sampling,
     Speaks,
     Split,
@@ -61,7 +62,9 @@ def _player(world: Any, tasks: Sequence[Task]) -> Any:
         return ScriptedPolicy(lambda context: texts[context.seed % len(texts)])
 
     def choose(context: Context) -> int:
-        legal = [place for place, allowed in enumerate(context.observations[-1].legal) if allowed]
+        seen = context.observations[-1]
+        assert isinstance(seen, Features)
+        legal = [place for place, allowed in enumerate(seen.legal) if allowed]
         return legal[context.seed % len(legal)]
 
     policy = ScriptedChoices(choose)
