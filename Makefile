@@ -30,11 +30,14 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 quickstart: setup  ## Train two methods on countdown, compare them, write a report (about 5 minutes on two cores)
 	$(BIN)/orchestrator run sweeps/quickstart.yaml
 
-test: setup  ## Run the test suite
+test: setup  ## Run the test suite, as many tests at once as there are cores
 	$(BIN)/python -m pytest
 
-lint: setup  ## Check style
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: setup  ## Check style, types and the order of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: setup  ## Format the code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

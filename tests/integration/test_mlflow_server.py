@@ -18,7 +18,7 @@ import pytest
 
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
 
 
 class Server:

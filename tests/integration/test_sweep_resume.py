@@ -17,7 +17,7 @@ from orchestrator.runs.journal import read
 from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
 
 SWEEP = ladder.experiment(
     {"bonus": 1.0, "seconds": 0.005},

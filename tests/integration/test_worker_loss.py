@@ -8,7 +8,7 @@ import pytest
 from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
 
 
 def test_a_killed_worker_restarts_from_its_checkpoint_and_a_failing_trial_stops_no_other(tmp_path):
