@@ -16,8 +16,11 @@ from pathlib import Path
 import ladder
 import pytest
 
+from orchestrator.testing import make_plan
+
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("ray")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
 
 
@@ -140,7 +143,7 @@ def test_what_a_dead_server_did_not_get_is_sent_afterwards(tmp_path, server):
     trial = run / "trials" / "a"
     trial.mkdir(parents=True)
     (run / "plan.json").write_text("{}")
-    settings.describe_sweep("late", {"tracking": {"uri": server.uri}}, run)
+    settings.describe_sweep(make_plan(name="late", tracking={"uri": server.uri}), run)
     settings.write_json(trial / "tracking.json", {"id": "a", "tags": {"arm": "a"}, "params": {"x": "1"}})
     rows = [{"step": s, "kind": "step", "time": s, "metrics": {"loss/policy": s / 2}} for s in range(1, 1001)]
     (trial / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

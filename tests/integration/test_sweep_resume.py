@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.contract.types import TrialResult
 from orchestrator.runs.journal import read
+from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
@@ -97,7 +98,7 @@ def test_three_kills_of_the_driver_leave_the_results_and_rungs_of_an_unbroken_ru
 
 
 def _results(run: Path) -> list[TrialResult]:
-    found = [read_result(directory) for directory in sorted((run / "trials").iterdir())]
+    found = [read_result(folder) for folder in RunFolder(run).trials()]
     assert None not in found
     return found
 
@@ -119,7 +120,7 @@ def test_an_interrupted_sweep_plays_its_trials_to_their_end_when_resumed(tmp_pat
 
     driver.send_signal(signal.SIGINT)
     driver.communicate(timeout=120)
-    interrupted = [read_result(trial) for trial in (run / "trials").iterdir()]
+    interrupted = [read_result(folder) for folder in RunFolder(run).trials()]
     again = ladder.start_command("resume", run, environment=environment)
     _, err = again.communicate(timeout=240)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ladder
 import pytest
 
+from orchestrator.runs.layout import TrialFolder
 from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
@@ -46,4 +47,4 @@ def test_a_killed_worker_restarts_from_its_checkpoint_and_a_failing_trial_stops_
     assert ladder.starts(records).count("raising") == 1
     reported = [r["step"] for r in records if r["kind"] == "report" and r["trial"] == "killed"]
     assert reported == [0, 2, 4, 6, 8]
-    assert read_result(trials / "doomed").status == "failed"
+    assert read_result(TrialFolder(trials / "doomed")).status == "failed"
