@@ -1,4 +1,4 @@
-"""Every error the orchestrator raises, and the boundary that names the plugin at fault.
+"""Every error the orchestrator raises, the boundary that names the plugin at fault, and failures as data.
 
 OrchestratorError
 ├── ConfigError (ValueError)            the user's file or command line
@@ -16,10 +16,19 @@ TrialStopped (BaseException) is no error: it carries the scheduler's decision ou
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+import textwrap
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
+_RAISED_BY = "raised by plugin "  # begins the note that ``blame`` adds
 
 
 class OrchestratorError(Exception):
@@ -45,7 +54,7 @@ class ConfigError(OrchestratorError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self):
-        return type(self), (self.problems,), {"__notes__": getattr(self, "__notes__", [])}
+        return type(self), (self.problems,), vars(self)
 
 
 class ContextError(OrchestratorError, ValueError):
@@ -56,7 +65,7 @@ class ContextError(OrchestratorError, ValueError):
         super().__init__(message)
 
     def __reduce__(self):
-        return type(self), (str(self), self.contexts), {"__notes__": getattr(self, "__notes__", [])}
+        return type(self), (str(self), self.contexts), vars(self)
 
 
 class PluginError(OrchestratorError):
@@ -93,23 +102,160 @@ class TrialStopped(BaseException):
 
 @contextmanager
 def blame(plugin: str, *, where: str) -> Iterator[None]:
-    """Attribute whatever the block raises to a plugin, as an exception note.
+    """Attribute whatever the block raises to a plugin; what is attributed already stays so: the innermost boundary wins.
 
     :param plugin: plugin with distribution and version, as in ``'dars' (rl-orchestrator 0.1.0)``
-    :param where: the role or hook that was called, as in ``hook 'provide_rewards'``
-
-    The exception passes through unchanged otherwise; notes survive pickling.
+    :param where: the component or hook that was called, as in ``sampler 'dars'``
     """
     try:
         yield
     except Exception as error:
-        note = f"raised by plugin {plugin} in {where}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        accuse(error, f"{plugin} in {where}")
         raise
+
+
+def accuse(error: E, whom: str | None) -> E:
+    """Attribute one exception, unless it is or nobody is named; returns it.
+
+    An attribute says so to :func:`blamed`, a note to those who read the traceback. Both survive pickling, but for classes
+    whose own ``__reduce__`` leaves their attributes out, as pydantic's does.
+    """
+    if whom is not None and blamed(error) is None:
+        error._blamed = whom
+        error.add_note(f"{_RAISED_BY}{whom}")
+    return error
+
+
+def blamed(error: BaseException) -> str | None:
+    """The plugin an exception is attributed to, and where it was called; of a group's, the first that is."""
+    whom = getattr(error, "_blamed", None)
+    if whom is None and isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(blamed, error.exceptions)), None)
+    return whom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong, as data: it crosses processes, is kept in files, and reads as one text."""
+
+    type: str  # the exception's class without its module; empty where the text of an older version names none
+    message: str  # may have several lines
+    blamed: str | None = None  # as in ``'mine' (dist 1.2) in sampler 'x'``
+    traceback: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Take an exception down. Notes that do not blame belong to the message."""
+        trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
+        return cls(
+            type=type(error).__name__,
+            message=_message(error),
+            blamed=blamed(error),
+            traceback=None if trace is None else _readable(trace),
+        )
+
+    @classmethod
+    def from_json(cls, value: object) -> Failure | None:
+        """Read what :meth:`to_json` wrote, or the text that older versions wrote in its place; raises nothing.
+
+        :returns: None for None and for an empty text
+        """
+        if value is None or value == "" or isinstance(value, cls):
+            return value or None
+        if not isinstance(value, Mapping):
+            return _from_text(str(value))
+        text = {field.name: str(value.get(field.name) or "") for field in dataclasses.fields(cls)}
+        return cls(**text | {"blamed": text["blamed"] or None, "traceback": text["traceback"] or None})
+
+    def to_json(self) -> dict[str, str | None]:
+        """The four fields, plain JSON."""
+        return dataclasses.asdict(self)
+
+    @property
+    def reason(self) -> str:
+        """Type and message: what went wrong, without whose fault it is."""
+        return ": ".join(filter(None, (self.type, self.message)))
+
+    def __str__(self) -> str:
+        return describe(self)
+
+
+def describe(failure: Failure | BaseException) -> str:
+    """Word a failure: the one place that does.
+
+    ``Type: message; raised by plugin 'mine' (dist 1.2) in sampler 'x'``. An error of our own that no plugin raised goes
+    without its type: its message was written to be read.
+    """
+    if isinstance(failure, BaseException):
+        failure = Failure.of(failure)
+    if failure.blamed is not None:
+        return f"{failure.reason}; {_RAISED_BY}{failure.blamed}"
+    return failure.message if failure.type in _OWN and failure.message else failure.reason
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """End a sentence with the nearest known name, ``; did you mean 'x'?``, or with a full stop."""
     near = difflib.get_close_matches(name, sorted(map(str, known)), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def _message(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:
+        said = "<exception str() failed>"  # the words of Python's own tracebacks
+    blaming = f"{_RAISED_BY}{blamed(error)}"
+    notes = [note for note in map(str, getattr(error, "__notes__", None) or ()) if note != blaming]
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return _readable(
+        "\n".join([said, *notes, *(textwrap.indent(Failure.of(one).reason, "  ") for one in inner)]).strip()
+    )
+
+
+def _readable(text: str) -> str:
+    """Drop pydantic's help addresses, and escape what UTF-8 cannot hold."""
+    text = re.sub(r"\n[ |]*For further information visit https://errors\.pydantic\.dev/\S*", "", text)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+# --- the texts of older versions ------------------------------------------------------------------------------
+
+
+def _from_text(text: str) -> Failure:
+    """Take a traceback or a single line apart, as well as that can be done."""
+    text = _readable(text)
+    ending = _below_frames(text.strip("\n").splitlines())
+    lines = text.splitlines() if ending is None else ending
+    notes = [line.removeprefix(_RAISED_BY) for line in lines if line.startswith(_RAISED_BY)]
+    said = "\n".join(line for line in lines if not line.startswith(_RAISED_BY)).strip()
+    inline = re.fullmatch(rf"(?s:(.*?)); {_RAISED_BY}([^\n]+)", said)  # as it stood in rollouts
+    if inline:
+        said, notes = inline[1], [*notes, inline[2].partition(f"; {_RAISED_BY}")[0]]
+    kind = r"[\w.<>]+" if ending is not None else r"[\w.]*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)"
+    typed = re.match(rf"({kind})(?::\s+|\Z)", said)
+    return Failure(
+        type=typed[1].rpartition(".")[2] if typed else "",
+        message=said[typed.end() :] if typed else said,
+        blamed=notes[0] if notes else None,  # the innermost
+        traceback=None if ending is None else text,
+    )
+
+
+def _below_frames(lines: list[str]) -> list[str] | None:
+    """What a traceback says below the frames of its last exception; None where there is no traceback."""
+    header = "Traceback (most recent call last):"
+    if lines and lines[0] == f"  + Exception Group {header}":
+        end = next((place for place, line in enumerate(lines) if line.startswith("  +-+-")), len(lines))
+        lines = [header, *(line[4:] for line in lines[1:end])]  # the group's own part
+    begins = [place for place, line in enumerate(lines) if line == header and (not place or not lines[place - 1])]
+    if not begins:
+        return None
+    place = begins[-1] + 1
+    while place < len(lines) and lines[place].startswith("  "):
+        place += 1
+    return lines[place:]
+
+
+_OWN = frozenset(
+    name for name, kind in list(globals().items()) if isinstance(kind, type) and issubclass(kind, OrchestratorError)
+)
