@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.errors import describe
 from orchestrator.experiment.planner import start_settings
 
 if TYPE_CHECKING:
@@ -41,11 +42,10 @@ def show_problems(problems: Iterable[Problem]) -> None:
 
 
 def show_error(error: BaseException) -> None:
-    """Print one error with the notes that name the plugin at fault, to standard error."""
-    for line in (str(error) or type(error).__name__).splitlines():
-        err.print(f"[red]✗[/red] {escape(line)}", highlight=False, soft_wrap=True)
-    for note in getattr(error, "__notes__", ()):
-        err.print(f"  {escape(note)}", highlight=False, soft_wrap=True)
+    """Print one error, with the plugin at fault, to standard error."""
+    for line in describe(error).splitlines():
+        indented = line.startswith(" ")
+        err.print(f"[red]{' ' if indented else '✗'}[/red] {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

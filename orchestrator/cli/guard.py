@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from orchestrator.cli.console import show_error, show_problems
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.errors import ConfigError, OrchestratorError, blamed
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -33,7 +33,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except Exception as error:
-            meant = isinstance(error, OrchestratorError) or bool(getattr(error, "__notes__", ()))
+            meant = isinstance(error, OrchestratorError) or blamed(error) is not None
             if _shows_tracebacks or not meant:
                 raise
             if isinstance(error, ConfigError):

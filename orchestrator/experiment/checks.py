@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.contract.component import Role
 from orchestrator.contract.settings import MODEL_FILE, Settings
 from orchestrator.contract.types import Couples, Speaks, Split, Task
-from orchestrator.errors import Problem, did_you_mean
+from orchestrator.errors import Problem, blame, describe, did_you_mean
 from orchestrator.experiment.arms import Arm
 from orchestrator.plugging.registry import Choice, Registry
 
@@ -145,13 +145,10 @@ def _tasks_there(judged: Judged, registry: Registry) -> Iterator[Problem]:
     plugin = registry.plugin_of("environment", name)
     for split in Split:
         try:
-            task = next(iter(environment.tasks(split)), None)
+            with blame(str(plugin), where=f"environment {name!r}"):
+                task = next(iter(environment.tasks(split)), None)
         except Exception as error:
-            yield Problem(
-                "environment",
-                f"its {split} tasks cannot be made: {type(error).__name__}: {error} (raised by plugin {plugin} in "
-                f"environment {name!r})",
-            )
+            yield Problem("environment", f"its {split} tasks cannot be made: {describe(error)}")
             continue
         if task is None:
             yield Problem("environment", f"{name} has no {split} tasks with these options")

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.contract.settings import Settings, Variation
-from orchestrator.errors import ConfigError, Problem, did_you_mean
+from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm
 from orchestrator.experiment.checks import CHECKS, Judged
 from orchestrator.plugging.options import leaves, option_problems
@@ -50,9 +50,7 @@ class Builder:
             except ConfigError as error:
                 self._made[key] = None, list(error.problems)
             except Exception as error:
-                notes = "; ".join(getattr(error, "__notes__", ()))
-                words = f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
-                self._made[key] = None, [Problem("", f"cannot be built: {words}")]
+                self._made[key] = None, [Problem("", f"cannot be built: {describe(error)}")]
             self._kept.append(choice)
         built, problems = self._made[key]
         return built, [Problem(_placed(problem.path, choice.role, path), problem.message) for problem in problems]

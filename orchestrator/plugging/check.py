@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from orchestrator.contract.component import PluginConfig, Role, Use
 from orchestrator.contract.markers import ENTRY_POINT_GROUP
 from orchestrator.contract.types import Split
-from orchestrator.errors import ConfigError, OrchestratorError, Problem
+from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
 from orchestrator.plugging.manager import PluginManager
 from orchestrator.plugging.registry import Registry
 
@@ -66,7 +66,7 @@ def check_project(folder: Path, examine: Examine) -> Iterator[tuple[str, str | N
                 plugin = getattr(plugin, part)
             manager.register(plugin, name)
         except Exception as error:  # a checker reports whatever a plugin does
-            yield f"plugin {name!r}", f"{type(error).__name__}: {error}"
+            yield f"plugin {name!r}", describe(error)
     yield from _check(manager, [name for name in rows if name in manager.plugins], examine)
 
 
@@ -95,7 +95,7 @@ def _check_component(registry: Registry, role: Role, name: str, examine: Examine
         needed = sorted({str(detail["loc"][0]) for detail in error.errors() if detail["type"] == "missing"})
         if needed:
             return f"{line}: not built, it needs the options {', '.join(needed)}", None
-        return line, f"its own defaults are refused: {error}"
+        return line, f"its own defaults are refused: {describe(error)}"
     try:
         built = registry.build(role, name)
         if role is Role.ENVIRONMENT and all(next(iter(built.tasks(split)), None) is None for split in Split):
@@ -105,8 +105,7 @@ def _check_component(registry: Registry, role: Role, name: str, examine: Examine
     except ModuleNotFoundError as error:
         return f"{line}: not built, the optional package {error.name} is not installed", None
     except Exception as error:  # a checker reports whatever a plugin does
-        notes = "; ".join(getattr(error, "__notes__", ()))
-        return line, f"{type(error).__name__}: {error}" + (f" ({notes})" if notes else "")
+        return line, describe(error)
     return line, None
 
 

@@ -20,7 +20,7 @@ from orchestrator import __version__
 from orchestrator.contract import hookspecs
 from orchestrator.contract.component import PluginInfo
 from orchestrator.contract.markers import ENTRY_POINT_GROUP, PROJECT
-from orchestrator.errors import PluginContractError, blame, did_you_mean
+from orchestrator.errors import PluginContractError, blame, describe, did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class PluginManager:
             try:
                 plugin = entry.load()
             except (Exception, SystemExit) as error:  # whatever it is, the other plugins are fine
-                self.broken[name] = BrokenPlugin(info=info, reason=f"{type(error).__name__}: {error}")
+                self.broken[name] = BrokenPlugin(info=info, reason=describe(error))
                 continue
             found = contract_problems(plugin)
             if found:
