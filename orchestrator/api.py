@@ -76,7 +76,7 @@ from orchestrator.contract.types import (
     TrialResult,
     Turn,
 )
-from orchestrator.errors import ConfigError, ContextError, OrchestratorError, Problem, TrialError
+from orchestrator.errors import ConfigError, ContextError, Failure, OrchestratorError, Problem, TrialError
 from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ __all__ = [
     "Episode",
     "Evaluates",
     "Experiment",
+    "Failure",
     "Features",
     "Feedback",
     "Finish",

@@ -101,16 +101,16 @@ class TrialStopped(BaseException):
 
 
 @contextmanager
-def blame(plugin: str, *, where: str) -> Iterator[None]:
+def blame(plugin: str | None, *, where: str | None = None) -> Iterator[None]:
     """Attribute whatever the block raises to a plugin; what is attributed already stays so: the innermost boundary wins.
 
-    :param plugin: plugin with distribution and version, as in ``'dars' (rl-orchestrator 0.1.0)``
-    :param where: the component or hook that was called, as in ``sampler 'dars'``
+    :param plugin: plugin with distribution and version, as in ``'dars' (rl-orchestrator 0.1.0)``; None: nobody
+    :param where: the component or hook that was called, as in ``sampler 'dars'``; None: ``plugin`` says it too
     """
     try:
         yield
     except Exception as error:
-        accuse(error, f"{plugin} in {where}")
+        accuse(error, f"{plugin} in {where}" if plugin and where else plugin)
         raise
 
 

@@ -24,7 +24,7 @@ from orchestrator import __version__
 from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
 from orchestrator.cli.guard import FAILED, INTERRUPTED, guarded, show_tracebacks
 from orchestrator.cli.plugins import plugins
-from orchestrator.errors import ConfigError, OrchestratorError, Problem
+from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
 
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan
@@ -281,17 +281,21 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
     watcher = TrialTable(plan, err if as_json or not is_terminal() else out)
     began = time.monotonic()
     registry.manager.configure({"version": __version__, "run_directory": str(directory)})
-    for info, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
-        err.print(f"plugin {info} failed at the start of the sweep: {error}", highlight=False, soft_wrap=True)
+    for _, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
+        err.print(
+            f"a plugin was passed over at the start of the sweep: {describe(error)}", highlight=False, soft_wrap=True
+        )
     with _resumable(directory), watcher.shown():
         results = _results(plan, directory, registry, local, watcher)
     _report([directory], registry, as_json=as_json)
-    for info, error in registry.manager.notify("on_sweep_end", plan=plan, directory=directory, results=results):
-        err.print(f"plugin {info} failed at the end of the sweep: {error}", highlight=False, soft_wrap=True)
+    for _, error in registry.manager.notify("on_sweep_end", plan=plan, directory=directory, results=results):
+        err.print(
+            f"a plugin was passed over at the end of the sweep: {describe(error)}", highlight=False, soft_wrap=True
+        )
     failed = [result for result in results if result.status == "failed"]
     for result in failed:
         err.print(
-            f"trial {result.trial} failed: {_reason(result.error)}",
+            f"trial {result.trial} failed: {result.error or 'no reason was left'}",
             style="red",
             highlight=False,
             markup=False,
@@ -306,13 +310,6 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
         )
         raise typer.Exit(FAILED)
     logging.getLogger(__name__).info("%s trials in %.0f s", len(results), time.monotonic() - began)
-
-
-def _reason(error: str | None) -> str:
-    """The error at the end of a traceback, with the notes below it that name the plugin."""
-    lines = (error or "no reason was left").strip().splitlines()
-    last_frame = max((index for index, line in enumerate(lines) if line.startswith("  ")), default=-1)
-    return "; ".join(line for line in lines[last_frame + 1 :] if line)
 
 
 def _results(plan: Plan, directory: Path, registry: Registry, local: bool, watcher: TrialTable) -> list[TrialResult]:

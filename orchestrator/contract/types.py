@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
+from orchestrator.errors import Failure
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -132,12 +134,15 @@ class Rollout:
     turns: tuple[Turn, ...]
     stop: Stop = Stop.DONE
     weights_version: int = 0
-    error: str | None = None
+    error: Failure | None = None  # made of a text where it is given as one
     metrics: Mapping[str, float] = field(default_factory=dict)  # the episode's own, last value of each name
     sampling: Sampling = field(default_factory=Sampling)
     agent: str | None = None  # which agent of a shared world
     demonstration: bool = False  # played from the task's demonstration, not by the policy
     cut_at: Observation | None = None  # what came next when the play was cut off (stop is TURNS), for a critic to value
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", Failure.from_json(self.error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,5 +196,8 @@ class TrialResult:
     status: str  # done, stopped (early), failed
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)  # the last row of each name
-    error: str | None = None
+    error: Failure | None = None  # made of a text, or of plain JSON, where it is given as one
     summary: Mapping[str, Any] = field(default_factory=dict)  # a plugin's own results, plain JSON
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", Failure.from_json(self.error))

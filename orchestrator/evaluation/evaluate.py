@@ -11,10 +11,10 @@ from statistics import fmean
 from orchestrator.contract.roles import Evaluates
 from orchestrator.contract.settings import Evaluation
 from orchestrator.contract.types import Rollout, RolloutGroup, RolloutRequest, Sampling, Score, Task
-from orchestrator.errors import RolloutError, blame
+from orchestrator.errors import blame
 from orchestrator.evaluation.diversity import distinct_correct
 from orchestrator.evaluation.passk import majority_at_k, pass_at_k
-from orchestrator.rollout.collector import Collector
+from orchestrator.rollout.collector import Collector, rollout_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ def evaluate(
     tasks: Sequence[Task],
     settings: Evaluation,
     max_tokens: int,
-    measures: Sequence[tuple[str, Evaluates]] = (),
+    measures: Sequence[tuple[str | None, Evaluates]] = (),
 ) -> EvaluationResult:
     """Play every task ``settings.samples`` times and measure.
 
@@ -48,20 +48,17 @@ def evaluate(
     groups = collector([RolloutRequest(task=task, count=settings.samples, sampling=sampling) for task in tasks])
     failures = collector.failures
     if failures and len(failures) == collector.played:
-        raise RolloutError(
-            f"evaluation: all {len(failures)} rollouts failed; plugin {failures[0].plugin}. "
-            f"First error: {failures[0].rollout.error}"
-        )
+        raise rollout_error(f"evaluation: all {len(failures)} rollouts failed", failures)
     metrics = _score_metrics(groups, failed=len(failures))
     for plugin, measure in measures:
-        with blame(plugin, where="Evaluates.evaluate"):
+        with blame(plugin):
             metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
     metrics["eval/tokens"] = float(collector.cost.generated_tokens - before)
     known = [_right(group, settings.success_at) for group in groups]
     right = [flags for flags in known if flags is not None]
     if len(right) < len(known) or not any(right):
         return EvaluationResult(metrics=metrics, tasks={})
-    failed = Counter(failure.rollout.task_id for failure in failures)
+    failed = Counter(rollout.task_id for rollout in failures)
     attempts = [len(flags) + failed[group.task.id] for group, flags in zip(groups, right, strict=True)]
     metrics |= _success_metrics(groups, right, attempts, settings.k)
     counts = {g.task.id: (made, sum(flags)) for g, made, flags in zip(groups, attempts, right, strict=True)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, Problem, blame
+from orchestrator.errors import ConfigError, Failure, Problem, blame
 from orchestrator.runs import machine
 from orchestrator.runs.read import COST, TrialData
 from orchestrator.runs.results import FINISHED
@@ -56,7 +55,7 @@ class Section:
     title: str
     plugin: str
     html: str | None
-    error: str | None = None
+    error: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +239,7 @@ def _sections(study: Study, registry: Registry | None) -> list[Section]:
                 with blame(str(info), where=f"report section {section.name!r}"):
                     html = section.render(study.only(run))
             except Exception as error:
-                text = "".join(traceback.format_exception_only(error)).strip()
-                found.append(Section(title=title, plugin=str(info), html=None, error=text))
+                found.append(Section(title=title, plugin=str(info), html=None, error=Failure.of(error)))
                 continue
             if html is not None:
                 found.append(Section(title=title, plugin=str(info), html=html))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
+from orchestrator.errors import Failure
 from orchestrator.report import tables
 from orchestrator.report.content import Report
 from orchestrator.report.figures import Drawing
@@ -110,10 +111,7 @@ def _sections(report: Report) -> list[str]:
     for section in report.sections:
         body = section.html
         if section.error is not None:
-            body = (
-                f'<p class="error">This section could not be made by plugin {escape(section.plugin)}.</p>\n'
-                f"<pre>{escape(section.error)}</pre>"
-            )
+            body = f'<p class="error">This section could not be made.</p>\n{_failure("", section.error)}'
         html.append(f'<section class="plugin">\n<h2>{escape(section.title)}</h2>\n{body}\n</section>\n')
     return html
 
@@ -122,11 +120,17 @@ def _failures(report: Report) -> str:
     if not report.failures:
         return ""
     items = "".join(
-        f"<details><summary>{escape(trial.spec.id)}: {escape(last_line(trial.error))}</summary>\n"
-        f"<pre>{escape(trial.error or 'no error recorded')}</pre></details>\n"
+        _failure(f"{trial.spec.id}: ", trial.error or Failure(type="", message="no error recorded"))
         for trial in report.failures
     )
     return f'<section id="failures">\n<h2>Failed trials</h2>\n{items}</section>\n'
+
+
+def _failure(whose: str, failure: Failure) -> str:
+    said = escape(f"{whose}{failure}")
+    if failure.traceback is None:
+        return f'<p class="failure">{said}</p>\n'
+    return f'<details><summary class="failure">{said}</summary>\n<pre>{escape(failure.traceback)}</pre></details>\n'
 
 
 def _provenance(report: Report) -> str:
@@ -157,10 +161,3 @@ def _cell(cell: str, report: Report) -> str:
 def _with_interval(cell: str) -> str:
     value, bracket, rest = cell.partition(" [")
     return f'{escape(value)} <span class="interval">[{escape(rest)}</span>' if bracket and value else escape(cell)
-
-
-def last_line(error: str | None) -> str:
-    """What an error says, without its traceback: its last line that is not a note about plugins."""
-    lines = [line.strip() for line in (error or "no error recorded").strip().splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("raised by plugin ")]
-    return (said or lines)[-1]

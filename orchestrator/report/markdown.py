@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.errors import Failure
 from orchestrator.report import tables
 from orchestrator.report.content import Report
 from orchestrator.report.figures import Drawing
-from orchestrator.report.html import last_line
 from orchestrator.report.tables import Table
 from orchestrator.runs.layout import ReportFolder
 
@@ -42,15 +42,13 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
     if settings[1]:
         lines += ["## What the arms do differently", "", *_table(settings), ""]
     for section in report.sections:
-        said = (
-            f"could not be made by plugin {section.plugin}: {section.error}"
-            if section.error
-            else f"see {_BESIDE.html.name}."
-        )
+        said = f"could not be made: {_line(section.error)}" if section.error else f"see {_BESIDE.html.name}."
         lines += [f"## {section.title}", "", said, ""]
     if report.failures:
         lines += ["## Failed trials", ""]
-        lines += [f"- `{trial.spec.id}`: {last_line(trial.error)}" for trial in report.failures] + [""]
+        lines += [f"- `{trial.spec.id}`: {_line(trial.error or 'no error recorded')}" for trial in report.failures] + [
+            ""
+        ]
     lines += ["## Where this comes from", ""]
     lines += [f"- {key}: {value}" for key, value in report.provenance.items()]
     return "\n".join(_without_double_blanks(lines)) + "\n"
@@ -64,6 +62,10 @@ def _table(table: Table) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _line(said: Failure | str) -> str:
+    return " ".join(str(said).split())
 
 
 def _without_double_blanks(lines: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "final": report.verdict.final if report.verdict else False,
             "verdict": dataclasses.asdict(report.verdict) if report.verdict else None,
             "trials": report.counts,
-            "failures": [{"trial": t.spec.id, "error": t.error} for t in report.failures],
+            "failures": [{"trial": t.spec.id, "error": t.error and t.error.to_json()} for t in report.failures],
             "warnings": report.warnings,
             "spending": [dataclasses.asdict(row) for row in report.spending],
             "differences": report.differences,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.contract.types import Rollout, RolloutGroup, Score
+from orchestrator.errors import blame
 
 if TYPE_CHECKING:
     from orchestrator.contract.roles import Reward
 
 
-def score_group(rewards: Sequence[tuple[str, float, Reward]], group: RolloutGroup) -> tuple[Score, ...]:
+def score_group(
+    rewards: Sequence[tuple[str, float, Reward]], group: RolloutGroup, labels: Mapping[str, str] | None = None
+) -> tuple[Score, ...]:
     """Score the rollouts of a group together.
 
     :param rewards: (name, weight, reward); none: each episode's own rewards, by turn
+    :param labels: who to blame, by ``reward/NAME``
     :returns: one score per rollout: the weighted sum, with each reward's own value under its name. A reward that
         says which turn earned what keeps that placement; the others pay on the last turn. Where rewards compare
         siblings, ``against`` is their weighted mean.
@@ -25,14 +29,15 @@ def score_group(rewards: Sequence[tuple[str, float, Reward]], group: RolloutGrou
         return tuple(episode_score(rollout) for rollout in group.rollouts)
     columns = []
     for name, weight, reward in rewards:
-        scores = tuple(reward.score(group))
-        if len(scores) != len(group.rollouts):
-            raise ValueError(f"reward {name!r} gave {len(scores)} scores for {len(group.rollouts)} rollouts")
-        bad = [index for index, score in enumerate(scores) if not math.isfinite(score.value)]
-        if bad:
-            raise ValueError(
-                f"reward {name!r} gave {scores[bad[0]].value} to rollout {bad[0]} of task {group.task.id!r}"
-            )
+        with blame((labels or {}).get(f"reward/{name}")):
+            scores = tuple(reward.score(group))
+            if len(scores) != len(group.rollouts):
+                raise ValueError(f"reward {name!r} gave {len(scores)} scores for {len(group.rollouts)} rollouts")
+            bad = [index for index, score in enumerate(scores) if not math.isfinite(score.value)]
+            if bad:
+                raise ValueError(
+                    f"reward {name!r} gave {scores[bad[0]].value} to rollout {bad[0]} of task {group.task.id!r}"
+                )
         columns.append((name, weight, scores))
     return tuple(
         _combine([(name, weight, scores[index]) for name, weight, scores in columns], len(rollout.turns))

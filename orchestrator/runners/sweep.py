@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.types import TrialResult
+from orchestrator.errors import Failure
 from orchestrator.runners import schedulers, searchers
 from orchestrator.runners.progress import Progress, Silent
 from orchestrator.runs import journal as journals
@@ -125,7 +126,7 @@ class Sweep:
             self.progress.trial_update(trial, "running", step, metrics)
         return entry.stopped
 
-    def ended(self, trial: str, status: str, *, error: str | None = None) -> TrialResult:
+    def ended(self, trial: str, status: str, *, error: Failure | None = None) -> TrialResult:
         """Note that a trial ended. Where it did not write its result itself, one is made of the metrics it left."""
         entry, folder = self.history.trials[trial], self._folder.trial(trial)
         result = read_result(folder)
@@ -195,7 +196,9 @@ class Sweep:
 
     def _end(self, entry: TrialHistory, result: TrialResult) -> None:
         record = {"kind": "end", "trial": entry.spec.id, "status": result.status, "step": result.step}
-        self._journal.append([{**record, "error": result.error}], sync=False)  # result.json says it too
+        self._journal.append(
+            [{**record, "error": result.error and result.error.to_json()}], sync=False
+        )  # result.json says it too
         entry.status, entry.error = result.status, result.error
         self._live.discard(entry.spec.id)
         self.progress.trial_update(entry.spec.id, result.status, result.step, result.metrics)

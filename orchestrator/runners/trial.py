@@ -6,7 +6,6 @@ import fcntl
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from orchestrator import __version__
 from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import CheckpointError, PluginContractError, TrialError, TrialStopped
+from orchestrator.errors import CheckpointError, Failure, PluginContractError, TrialError, TrialStopped, accuse
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
@@ -97,7 +96,8 @@ def _play(
         if not isinstance(result, TrialResult):
             raise PluginContractError(f"run_trial returned a {type(result).__name__}; expected a TrialResult")
     except Exception as error:
-        logger.error("trial %s failed: %s", spec.id, error)
+        failure = Failure.of(error)
+        logger.error("trial %s failed: %s", spec.id, failure)
         events.emit("on_trial_error", error=error)
         result = TrialResult(
             trial=spec.id,
@@ -105,7 +105,7 @@ def _play(
             seed=spec.seed,
             status="failed",
             step=max((row["step"] for row in ledger.rows()), default=0),
-            error="".join(traceback.format_exception(error)),
+            error=failure,
         )
     except TrialStopped:
         result = gather(folder, trial=spec.id, arm=spec.arm, seed=spec.seed, status="stopped")
@@ -185,7 +185,8 @@ def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> Tria
             )
             done = _play(spec, run, folder, registry, None)
     if done.status != "done":
-        raise TrialError(f"the start phase in {folder.path} failed:\n{done.error}")
+        said = f"the start phase in {folder.path} failed: {done.error.reason if done.error else 'it left no reason'}"
+        raise accuse(TrialError(said), done.error and done.error.blamed)
     return folder
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from orchestrator.contract.plan import Plan, TrialSpec
 from orchestrator.contract.settings import Failures, Resources
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import ConfigError, Problem
+from orchestrator.errors import ConfigError, Failure, Problem
 from orchestrator.runners.progress import Progress
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runners.watch import SECONDS, look
@@ -146,8 +146,12 @@ class _Source(SearchAlgorithm):
             self._sweep.ended(
                 trial_id,
                 "failed",
-                error=f"its worker process died {self._restarts + 1} times; failures.restarts allows {self._restarts} "
-                f"restarts. Out of memory is the usual reason: see the worker's log in the trial's directory",
+                error=Failure(
+                    type="TrialError",
+                    message=f"its worker process died {self._restarts + 1} times; failures.restarts allows "
+                    f"{self._restarts} restarts. Out of memory is the usual reason: see the worker's log in the trial's "
+                    f"directory",
+                ),
             )
 
     def is_finished(self) -> bool:
@@ -171,7 +175,7 @@ class _Judge(FIFOScheduler):
         """Judge one message of a worker."""
         message = json.loads(result["message"])
         if message["kind"] == "end":
-            self._sweep.ended(trial.trial_id, message["status"], error=message["error"])
+            self._sweep.ended(trial.trial_id, message["status"], error=Failure.from_json(message["error"]))
             return TrialScheduler.STOP
         if self._sweep.report(trial.trial_id, message["step"], message["metrics"]):
             self._sweep.ended(trial.trial_id, "stopped")

@@ -11,7 +11,6 @@ import logging
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Trainable
 
 from orchestrator.contract.plan import TrialSpec
-from orchestrator.errors import TrialError, TrialStopped
+from orchestrator.errors import Failure, TrialError, TrialStopped
 from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.results import read_result
 
@@ -97,19 +96,19 @@ class _Play:
     def _main(self) -> None:
         from orchestrator.runners.trial import run_spec
 
-        status, error = "failed", None
+        status, failure = "failed", None
         self._folder.path.mkdir(parents=True, exist_ok=True)
         try:
             # TrialStopped never comes out of run_spec: it ends the trial there, with its hooks and its result.
             with _sole_player(self._folder), _log_to(self._folder.log):
                 result = run_spec(self._spec, self._run, self._fingerprint, self._report, _registry())
-            status, error = result.status, result.error
+            status, failure = result.status, result.error
         except BaseException as raised:
             # Whatever a trial raises ends this trial only; the driver writes it into the result.
-            error = "".join(traceback.format_exception(raised))
+            failure = Failure.of(raised)
         _return_memory()
         if not self._leaving:
-            self._messages.put({"kind": "end", "status": status, "error": error})
+            self._messages.put({"kind": "end", "status": status, "error": failure and failure.to_json()})
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._leave_if_told()

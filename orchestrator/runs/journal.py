@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestrator.contract.plan import TrialSpec
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import Failure, OrchestratorError
 from orchestrator.runs.layout import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class TrialHistory:
     cost: float = 0.0
     stopped: bool = False  # the scheduler said so
     status: str = "pending"  # pending, running, done, stopped, failed
-    error: str | None = None
+    error: Failure | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def _apply(history: History, record: Mapping[str, Any]) -> None:
             note_report(history, Report(**{name: value for name, value in record.items() if name in names}))
         case "end":
             trial = history.trials[record["trial"]]
-            trial.status, trial.error = record["status"], record.get("error")
+            trial.status, trial.error = record["status"], Failure.from_json(record.get("error"))
         case other:
             logger.warning("journal: skipped a record of unknown kind %r; a newer version wrote it", other)
 

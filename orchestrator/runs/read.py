@@ -12,6 +12,7 @@ import numpy as np
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.settings import Settings
+from orchestrator.errors import Failure
 from orchestrator.experiment.planner import start_key, start_settings
 from orchestrator.runs import checksums, journal, machine
 from orchestrator.runs.curves import Curve
@@ -30,7 +31,7 @@ class TrialData:
     spec: TrialSpec
     folder: TrialFolder
     status: str  # pending, running, done, stopped (early) or failed
-    error: str | None = None
+    error: Failure | None = None
     summary: Mapping[str, Any]  # a plugin's own results, plain JSON; empty until the trial has ended
     rows: tuple[Mapping[str, Any], ...] = ()  # of metrics, by time
     run: str  # name of its run's folder

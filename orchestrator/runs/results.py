@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from orchestrator.contract.types import TrialResult
+from orchestrator.errors import Failure
 from orchestrator.runs import checksums
 from orchestrator.runs.atomic import write_json
 from orchestrator.runs.layout import TrialFolder
@@ -40,7 +41,7 @@ def clear_result(folder: TrialFolder) -> None:
 
 
 def gather(
-    folder: TrialFolder, *, trial: str, arm: str, seed: int, status: str, error: str | None = None
+    folder: TrialFolder, *, trial: str, arm: str, seed: int, status: str, error: Failure | None = None
 ) -> TrialResult:
     """Make the result of a trial that did not write its own, from the metrics it left.
 
@@ -53,5 +54,6 @@ def gather(
             step = max(step, int(row["step"]))
             metrics.update(row["metrics"])
     except ValueError as damage:
-        error = f"{error}; {damage}" if error else str(damage)
+        said = Failure.of(damage)
+        error = dataclasses.replace(error, message=f"{error.message}; {said.reason}") if error else said
     return TrialResult(trial=trial, arm=arm, seed=seed, status=status, step=step, metrics=metrics, error=error)

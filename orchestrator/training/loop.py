@@ -18,17 +18,19 @@ from orchestrator.contract.plan import Components, Rows, Trial
 from orchestrator.contract.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import RolloutGroup, Sampling, Split, Task, TrialResult
-from orchestrator.errors import ConfigError, Problem, RolloutError, blame
+from orchestrator.errors import ConfigError, Problem, blame
 from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.rollout.assembly import assemble
-from orchestrator.rollout.collector import Collector, Cost
+from orchestrator.rollout.collector import Collector, Cost, rollout_error
 from orchestrator.rollout.metrics import rollout_metrics
 from orchestrator.runs.checkpoint import load_newest, save_checkpoint
 from orchestrator.runs.layout import TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
 from orchestrator.training.distributed import Workers
 from orchestrator.training.events import Events
+from orchestrator.training.labels import labels_of
+from orchestrator.training.tasks import Tasks
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import BEHAVIOUR, WeightStore
 
@@ -58,8 +60,7 @@ class Training:
         self.ledger = trial.rows
         self.evaluations = Ledger(self.folder.evaluations)
         self.events = Events(components.registry, trial)
-        labels = _labels(settings, components)
-        self._labels = labels
+        self._labels = labels = labels_of(settings, components)
         self.weights = WeightStore(components.policy.module)
         self.trainer = Trainer(
             components.policy,
@@ -84,7 +85,7 @@ class Training:
             labels=labels,
         )
         self.collector, self.evaluator = collecting(phase="train"), collecting(phase="evaluation")
-        self.tasks = _Tasks(components.environment, labels["environment"])
+        self.tasks = Tasks(components.environment, labels.get("environment"))
         self.step = 0
         self._evaluated = self._saved = -1  # the last step this was done after
         self.trained_tokens = 0
@@ -136,7 +137,7 @@ class Training:
         groups = self._kept(groups)
         metrics["rollout/groups_trained"] = float(len(groups))
         if groups:
-            with blame(self._labels["policy"], where="Policy.pack"):
+            with blame(self._labels.get("policy")):
                 batch = assemble(self.components.policy, groups)
             self.trained_tokens += int(batch.mask.sum()) * self.settings.schedule.epochs
             metrics |= _batch_metrics(batch)
@@ -159,7 +160,7 @@ class Training:
         count = self.settings.schedule.tasks_per_step
         tasks = self.tasks.take(count)[self.workers.rank :: self.workers.size]
         self.collector.begin(self.step, version=self.trainer.updates)
-        with self.weights.loaded(self._acting_version()), blame(self._labels["sampler"], where="sampler"):
+        with self.weights.loaded(self._acting_version()), blame(self._labels.get("sampler")):
             return self.collector.settle(self.components.sampler.sample(tasks, self.collector))
 
     def _reported(self, role: str) -> Mapping[str, float]:
@@ -167,7 +168,7 @@ class Training:
         component = getattr(self.components, role)
         if not isinstance(component, Reports):
             return {}
-        with blame(self._labels[role], where=f"{role}.report"):
+        with blame(self._labels.get(role)):
             return component.report()
 
     def _kept(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
@@ -179,11 +180,8 @@ class Training:
         failures, played = self.collector.failures, self.collector.played
         limit = self.settings.failures.rollout_share
         if failures and len(failures) > limit * played:
-            plugins = sorted({failure.plugin for failure in failures})
-            raise RolloutError(
-                f"step {self.step}: {len(failures)} of {played} rollouts failed, more than failures.rollout_share="
-                f"{limit} allows; plugin {', '.join(plugins)}. First error: {failures[0].rollout.error}"
-            )
+            said = f"step {self.step}: {len(failures)} of {played} rollouts failed, more than failures.rollout_share="
+            raise rollout_error(f"{said}{limit} allows", failures)
 
     # --- rounds -------------------------------------------------------------------------------------------
 
@@ -212,7 +210,7 @@ class Training:
             self._refresh()
 
     def _refresh(self) -> None:
-        with blame(self._labels["policy"], where="Policy.refresh"):
+        with blame(self._labels.get("policy")):
             self.components.policy.refresh()
 
     def _extrapolate(self) -> None:
@@ -220,7 +218,7 @@ class Training:
         trained = self.weights.current()
         self.weights.keep("result", trained)
         if self.step < self.settings.schedule.steps:
-            with blame(self._labels["objective"], where="objective.between_rounds"):
+            with blame(self._labels.get("objective")):
                 start = self.components.objective.between_rounds(trained, dict(self.weights.get(Weights.PREVIOUS)))
             self.weights.load(start)
         self.weights.keep(Weights.PREVIOUS, trained)
@@ -238,7 +236,7 @@ class Training:
 
     def _evaluate(self) -> dict[str, float]:
         settings = self.settings.evaluation
-        with blame(self._labels["environment"], where="Environment.tasks"):
+        with blame(self._labels.get("environment")):
             tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
         acting, shown = self._acting_version(), self._result_version()
         with self.weights.loaded(shown):
@@ -258,14 +256,13 @@ class Training:
         self.events.emit("on_evaluation", step=self.step, metrics=metrics)
         return metrics
 
-    def _measures(self) -> list[tuple[str, Evaluates]]:
-        parts, labels = self.components, self._labels
-        singles = [
-            (labels.get(role, "(core)"), getattr(parts, role))
-            for role in ("environment", "policy", "sampler", "advantage", "objective")
+    def _measures(self) -> list[tuple[str | None, Evaluates]]:
+        parts = self.components
+        every = [
+            (role, getattr(parts, role)) for role in ("environment", "policy", "sampler", "advantage", "objective")
         ]
-        every = singles + [(labels.get("reward", "(core)"), reward) for _, _, reward in parts.rewards]
-        return [(label, part) for label, part in every if isinstance(part, Evaluates)]
+        every += [(f"reward/{name}", reward) for name, _, reward in parts.rewards]
+        return [(self._labels.get(key), part) for key, part in every if isinstance(part, Evaluates)]
 
     def _save(self) -> None:
         if self.workers.rank:
@@ -365,38 +362,12 @@ class Training:
         }
 
 
-class _Tasks:
-    """Training tasks in the environment's order; an exhausted split starts over."""
-
-    def __init__(self, environment: Any, label: str):
-        self._environment, self._label = environment, label
-        self._stream: Iterator[Task] = iter(())
-        self.taken = 0
-
-    def take(self, count: int) -> list[Task]:
-        with blame(self._label, where="Environment.tasks"):
-            taken = list(itertools.islice(self._stream, count))
-            while len(taken) < count:
-                self._stream = iter(self._environment.tasks(Split.TRAIN))
-                more = list(itertools.islice(self._stream, count - len(taken)))
-                if not more:
-                    raise ValueError("the environment has no training task")
-                taken += more
-        self.taken += count
-        return taken
-
-    def skip(self, count: int) -> None:
-        for _ in range(count // 1024):
-            self.take(1024)
-        self.take(count % 1024)
-
-
 def prepare(components: Components, settings: Settings, seed: int) -> None:
     """Tell the policy its world and its duties, before weights are loaded or trained."""
     if isinstance(components.policy, Prepares):
         wanted = frozenset(need.column for need in _needs(components))
         torch.manual_seed(derive_seed(seed, "prepare"))
-        with blame(_labels(settings, components)["policy"], where="Policy.prepare"):
+        with blame(labels_of(settings, components).get("policy")):
             components.policy.prepare(components.environment, wanted)
 
 
@@ -404,16 +375,6 @@ def _needs(components: Components) -> frozenset[Need]:
     """Statistics the objective and the estimator ask for."""
     credit = components.advantage
     return components.objective.needs | (frozenset() if credit is None else credit.needs)
-
-
-def _labels(settings: Settings, components: Components) -> dict[str, str]:
-    registry = components.registry
-    if registry is None:
-        return dict.fromkeys(("environment", "policy", "sampler", "reward", "advantage", "objective"), "(unregistered)")
-    named = {role: getattr(settings, role) for role in ("environment", "policy", "sampler", "advantage", "objective")}
-    labels = {role: str(registry.plugin_of(role, spec.use)) for role, spec in named.items() if spec is not None}
-    rewards = sorted({str(registry.plugin_of("reward", spec.use)) for spec in settings.rewards})
-    return labels | {"reward": ", ".join(rewards) or "(core)"}
 
 
 def _batch_metrics(batch: Batch) -> dict[str, float]:
@@ -424,8 +385,8 @@ def _failed_groups(groups: Sequence[RolloutGroup], collector: Collector) -> list
     """Failed rollouts as groups without scores, for those who watch."""
     tasks = {group.task.id: group.task for group in groups}
     return [
-        RolloutGroup(task=tasks.get(f.rollout.task_id, Task(id=f.rollout.task_id)), rollouts=(f.rollout,))
-        for f in collector.failures
+        RolloutGroup(task=tasks.get(rollout.task_id, Task(id=rollout.task_id)), rollouts=(rollout,))
+        for rollout in collector.failures
     ]
 
 

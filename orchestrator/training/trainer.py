@@ -158,7 +158,7 @@ class Trainer:
         if self._advantage is None:  # the score itself, on every token
             self._credit_metrics: dict[str, float] = {}
             return replace(batch, advantages=torch.where(batch.mask, batch.rewards[:, None], 0.0))
-        with blame(self._labels.get("advantage", "(core)"), where="advantage"), torch.no_grad():
+        with blame(self._labels.get("advantage")), torch.no_grad():
             credit = self._advantage.estimate(batch)
             if credit.advantages.shape != batch.mask.shape:
                 raise ValueError(
@@ -185,7 +185,7 @@ class Trainer:
                 gap = found if gap is None else torch.maximum(gap, found)
         norms = sums.finish(self._workers)
         if isinstance(self._objective, ScalesGradient):
-            with blame(self._labels.get("objective", "(core)"), where="objective.factor"):
+            with blame(self._labels.get("objective")):
                 factor = float(self._objective.factor(norms))
             sums.scale(factor)
             tally.note("train/gradient_factor", factor)
@@ -235,7 +235,7 @@ class Trainer:
             with torch.no_grad(), self._weights.loaded(need.weights):
                 columns[need] = self._columns(micro, frozenset({need.column}))[need.column]
         micro = replace(micro, columns=columns)
-        with blame(self._labels.get("objective", "(core)"), where="objective"):
+        with blame(self._labels.get("objective")):
             terms = self._objective.terms(micro, current)
         return override_reduction(terms, self._settings.update.reduction), current, micro
 
@@ -257,12 +257,12 @@ class Trainer:
         blank = torch.zeros(micro.mask.shape, device=micro.mask.device)
         missing = {need: blank for need in self._objective.needs if need not in micro.columns}
         micro = replace(micro, columns={**micro.columns, **missing})
-        with blame(self._labels.get("objective", "(core)"), where="objective"):
+        with blame(self._labels.get("objective")):
             terms = self._objective.terms(micro, dict.fromkeys((n.column for n in self._objective.needs), blank))
         return override_reduction(terms, self._settings.update.reduction)
 
     def _columns(self, micro: Batch, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
-        with blame(self._labels.get("policy", "(core)"), where="Policy.columns"):
+        with blame(self._labels.get("policy")):
             columns = self._policy.columns(micro.inputs, wanted)
             missing = sorted(wanted - columns.keys())
             if missing:

@@ -251,7 +251,7 @@ def test_losses_that_stay_non_finite_fail_the_trial_with_the_batch_saved(registr
     result = run(make(registry, "update.non_finite_limit=2", "schedule.steps=10"), tmp_path, registry)
 
     assert result.status == "failed"
-    assert "2 updates in a row had a loss or gradient that is not finite" in result.error
+    assert "2 updates in a row had a loss or gradient that is not finite" in str(result.error)
     [trial] = (tmp_path / "trials").iterdir()
     assert (trial / "non-finite-batch.safetensors").exists()
     skipped = [row["metrics"]["train/skipped_updates"] for row in rows(tmp_path) if row["kind"] == "step"]
@@ -298,7 +298,7 @@ def test_a_procedure_that_returns_no_result_fails_its_trial(registry, tmp_path, 
     result = run(make(registry), tmp_path, registry)
 
     assert result.status == "failed"
-    assert "run_trial returned a dict; expected a TrialResult" in result.error
+    assert "run_trial returned a dict; expected a TrialResult" in str(result.error)
 
 
 def test_too_many_failing_episodes_fail_the_trial_naming_the_plugin(registry, tmp_path, monkeypatch):
@@ -316,8 +316,8 @@ def test_too_many_failing_episodes_fail_the_trial_naming_the_plugin(registry, tm
     lenient = run(make(registry, "failures.rollout_share=0.9"), tmp_path / "lenient", registry)
 
     assert strict.status == "failed"
-    assert "plugin 'countdown' (rl-orchestrator" in strict.error
-    assert "ConnectionError: the game server is gone" in strict.error
+    assert "plugin 'countdown' (rl-orchestrator" in str(strict.error)
+    assert "ConnectionError: the game server is gone" in str(strict.error)
     assert lenient.status == "done"
     steps = [row["metrics"] for row in rows(tmp_path / "lenient") if row["kind"] == "step"]
     assert all(0 < metrics["rollout/failed"] < 16 for metrics in steps)
@@ -339,9 +339,9 @@ def test_too_many_failing_rewards_fail_the_trial_naming_their_plugin(registry, t
     lenient = run(make(registry, "failures.rollout_share=0.5"), tmp_path / "lenient", registry)
 
     assert strict.status == "failed"
-    assert "4 of 16 rollouts failed" in strict.error
-    assert "plugin 'baselines' (rl-orchestrator" in strict.error
-    assert "TimeoutError: the judge does not answer" in strict.error
+    assert "4 of 16 rollouts failed" in str(strict.error)
+    assert "plugin 'baselines' (rl-orchestrator" in str(strict.error)
+    assert "TimeoutError: the judge does not answer" in str(strict.error)
     assert lenient.status == "done"
     steps = [row["metrics"] for row in rows(tmp_path / "lenient") if row["kind"] == "step"]
     assert [metrics["rollout/groups"] for metrics in steps[:2]] == [3, 4]  # tasks 0 to 3, then 4 to 7
@@ -382,7 +382,7 @@ def test_a_start_phase_without_a_checkpoint_says_what_to_remove(registry, tmp_pa
     result = run(plan, tmp_path, registry)
 
     assert result.status == "failed"
-    assert f"left no checkpoint in {phase / 'checkpoints'}; remove {phase}" in result.error
+    assert f"left no checkpoint in {phase / 'checkpoints'}; remove {phase}" in str(result.error)
 
 
 def test_a_finished_run_is_left_alone(registry, unbroken, tmp_path):

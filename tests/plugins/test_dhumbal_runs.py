@@ -74,7 +74,7 @@ def test_another_environment_is_refused_by_name(registry, tmp_path):
     )
 
     assert result.status == "failed"
-    assert "plays the environment 'dhumbal_tournament', not 'dhumbal'" in result.error
+    assert "plays the environment 'dhumbal_tournament', not 'dhumbal'" in str(result.error)
 
 
 def test_the_published_sweep_plans_without_problems():

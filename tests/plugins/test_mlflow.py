@@ -81,7 +81,8 @@ def test_a_sweep_is_a_parent_run_with_one_nested_run_per_trial(run):
     (good / "rollouts.jsonl").write_text("{}\n")
     (run.directory / "report.html").write_text("<html></html>")
     run.end(good, "done")
-    run.end(bad, "failed", error="ValueError: no")
+    blamed = "'x' (d 1) in reward 'y'"
+    run.end(bad, "failed", error={"type": "ValueError", "message": "no", "blamed": blamed, "traceback": "Trace"})
 
     Shipper(run.directory).close(complete=True)
 
@@ -97,7 +98,7 @@ def test_a_sweep_is_a_parent_run_with_one_nested_run_per_trial(run):
         "status": "done",
     }
     assert failed.data.tags["phase"] == "tune"
-    assert failed.data.tags["error"] == "ValueError: no"
+    assert failed.data.tags["error"] == "ValueError: no; raised by plugin 'x' (d 1) in reward 'y'"
     assert child.data.params.items() >= {
         ("optimizer.lr", "0.1"),
         ("optimizer.betas", "[0.9, 0.99]"),

@@ -39,7 +39,7 @@ def check_policy(build: Callable[[], Any], *, environment: Any, **_: Any) -> lis
     tasks = list(islice(world.tasks(Split.TRAIN), 2))
     groups = [group for group in collect([RolloutRequest(task=t, count=2) for t in tasks]) if group.rollouts]
     if collect.failures or not groups:
-        return [f"playing failed: {failure.rollout.error}" for failure in collect.failures] or ["no rollout"]
+        return [f"playing failed: {rollout.error}" for rollout in collect.failures] or ["no rollout"]
     problems = _action_problems(groups)
     if problems:
         return problems

@@ -43,7 +43,7 @@ def _rollout(rollout: Rollout, score: Score | None) -> dict[str, Any]:
         "index": rollout.index,
         "seed": rollout.seed,
         "stop": rollout.stop.value,
-        "error": rollout.error,
+        "error": rollout.error and str(rollout.error),
         "score": score and score.value,
         "parts": dict(score.parts) if score else {},
         "metrics": dict(rollout.metrics),

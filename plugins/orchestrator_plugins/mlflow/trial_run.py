@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.api import TrialFolder, write_json
+from orchestrator.api import Failure, TrialFolder, write_json
 
 from .settings import TRIAL, read_json
 
@@ -80,8 +80,9 @@ class TrialRun:
         if result is not None and self.state["ended"] != stamp:
             if self.folder.rollouts.exists():
                 self.client.log_artifact(self.state["run_id"], str(self.folder.rollouts))
-            if result.get("error"):
-                self.client.set_tag(self.state["run_id"], "error", result["error"][-5000:])
+            failure = Failure.from_json(result.get("error"))
+            if failure is not None:
+                self.client.set_tag(self.state["run_id"], "error", str(failure)[:5000])
             self.client.set_tag(self.state["run_id"], "status", result["status"])
             self.client.set_terminated(self.state["run_id"], _ENDS.get(result["status"], "FINISHED"))
             self._note(ended=stamp)

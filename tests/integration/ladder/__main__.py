@@ -12,7 +12,8 @@ from orchestrator.runners import tune
 
 def main(directory: Path) -> None:
     results = tune.run(Plan.from_json((directory / "test-plan.json").read_text()), directory)
-    print(json.dumps({result.trial: [result.status, result.step, result.error] for result in results}))
+    ends = {result.trial: [result.status, result.step, result.error and str(result.error)] for result in results}
+    print(json.dumps(ends))
 
 
 if __name__ == "__main__":

@@ -166,13 +166,13 @@ def test_seeds_follow_step_task_and_place_and_a_second_stage_continues_the_place
 
 def test_an_episode_that_raises_is_marked_named_and_kept_out():
     environment = Counting()
-    collect = Collector(environment, Echo(), labels={"environment": "'worlds' (stranger 1.2)"})
+    collect = Collector(environment, Echo(), labels={"environment": "'worlds' (stranger 1.2) in environment 'w'"})
 
     groups = collect([RolloutRequest(task=_task(3, breaks=2), count=2), RolloutRequest(task=_task(1), count=1)])
 
     assert [len(group.rollouts) for group in groups] == [0, 1]
-    assert [failure.rollout.error for failure in collect.failures] == [
-        "KeyError: 'the game hung'; raised by plugin 'worlds' (stranger 1.2) in episode"
+    assert [str(rollout.error) for rollout in collect.failures] == [
+        "KeyError: 'the game hung'; raised by plugin 'worlds' (stranger 1.2) in environment 'w'"
     ] * 2
     assert collect.cost.failed_rollouts == 2
     assert collect.cost.generated_tokens == 2 * (3 + 2)  # also what the failed ones said
@@ -237,7 +237,7 @@ def test_episodes_stepped_together_fail_one_by_one():
     )
 
     assert [len(group.rollouts) for group in groups] == [1, 0, 0, 0, 0]
-    errors = [failure.rollout.error for failure in collect.failures]
+    errors = [str(rollout.error) for rollout in collect.failures]
     assert [error.partition(";")[0].partition(" ended")[0] for error in errors] == [
         "KeyError: 'the game hung'",
         "OSError: lost",
@@ -255,7 +255,7 @@ def test_too_few_answers_fail_every_episode_of_the_call_and_say_so_once():
 
     collect([RolloutRequest(task=_task(2), count=2)])
 
-    errors = [failure.rollout.error for failure in collect.failures]
+    errors = [str(rollout.error) for rollout in collect.failures]
     assert len(errors) == 2
     assert all("step_together returned 1 answers for 2 episodes" in error for error in errors)
     assert all(error.count("raised by plugin") == 1 for error in errors)
@@ -268,14 +268,20 @@ def test_a_reward_that_raises_marks_its_group_only():
                 raise RuntimeError("no judge")
             return [Score(value=1.0)] * len(group.rollouts)
 
-    collect = Collector(Counting(), Echo(), [("picky", 2.0, Picky())], labels={"reward": "'judges' (x 1)"})
+    class Calm:
+        def score(self, group):
+            return [Score(value=0.0)] * len(group.rollouts)
+
+    rewards = [("calm", 1.0, Calm()), ("picky", 2.0, Picky())]
+    labels = {"reward/calm": "'a' (x 1) in reward 'calm'", "reward/picky": "'judges' (x 1) in reward 'picky'"}
+    collect = Collector(Counting(), Echo(), rewards, labels=labels)
 
     bad, good = collect([RolloutRequest(task=_task(n), count=2) for n in (1, 2)])
 
     assert bad.rollouts == bad.scores == ()
     assert [score.value for score in good.scores] == [2.0, 2.0]
-    assert good.scores[0].parts == {"picky": 1.0}
-    assert collect.failures[0].rollout.error == "RuntimeError: no judge; raised by plugin 'judges' (x 1) in reward"
+    assert good.scores[0].parts == {"calm": 0.0, "picky": 1.0}
+    assert str(collect.failures[0].error) == "RuntimeError: no judge; raised by plugin 'judges' (x 1) in reward 'picky'"
     assert collect.settle([bad, good]) == [good]
 
 
@@ -320,7 +326,7 @@ def test_a_demonstration_shorter_than_its_episode_is_a_failed_rollout():
     [group] = collect([RolloutRequest(task=task, count=1, demonstrate=True)])
 
     assert group.rollouts == ()
-    assert "demonstration of task 'd' ended before its episode" in collect.failures[0].rollout.error
+    assert "demonstration of task 'd' ended before its episode" in str(collect.failures[0].error)
 
 
 def test_agents_of_one_world_act_in_one_call_and_become_siblings():
@@ -345,16 +351,15 @@ def test_a_context_the_policy_cannot_act_in_fails_its_own_rollout_only():
             return super().act(contexts, sampling)
 
     environment = Counting()
-    collect = Collector(environment, Narrow(), labels={"policy": "'models' (y 2)"})
+    collect = Collector(environment, Narrow(), labels={"policy": "'models' (y 2) in policy 'm'"})
 
     long, short = collect([RolloutRequest(task=_task(n), count=2) for n in (3, 2)])
 
     assert long.rollouts == ()
     assert len(short.rollouts) == 2
-    assert [failure.rollout.error for failure in collect.failures] == [
-        "ContextError: the window is full; raised by plugin 'models' (y 2) in Policy.act"
+    assert [str(rollout.error) for rollout in collect.failures] == [
+        "ContextError: the window is full; raised by plugin 'models' (y 2) in policy 'm'"
     ] * 2
-    assert [failure.plugin for failure in collect.failures] == ["'models' (y 2)"] * 2
     assert environment.closed == 4
     assert collect.cost.generated_tokens == 2 * (4 + 4)
 
@@ -364,12 +369,12 @@ def test_a_policy_that_raises_stops_the_trial_with_its_name():
         def act(self, contexts, sampling):
             raise ValueError("out of memory")
 
-    collect = Collector(Counting(), Broken(), labels={"policy": "'models' (y 2)"})
+    collect = Collector(Counting(), Broken(), labels={"policy": "'models' (y 2) in policy 'm'"})
 
     with pytest.raises(ValueError, match="out of memory") as raised:
         collect([RolloutRequest(task=_task(1), count=1)])
 
-    assert raised.value.__notes__ == ["raised by plugin 'models' (y 2) in Policy.act"]
+    assert raised.value.__notes__ == ["raised by plugin 'models' (y 2) in policy 'm'"]
 
 
 def test_an_environment_that_pays_no_number_fails_the_rollout():
@@ -380,10 +385,10 @@ def test_an_environment_that_pays_no_number_fails_the_rollout():
             episode.step = lambda action: replace(step(action), reward=float("nan"))
             return episode
 
-    collect = Collector(Broke(), Echo(), labels={"environment": "'games' (x 1)"})
+    collect = Collector(Broke(), Echo(), labels={"environment": "'games' (x 1) in environment 'g'"})
 
     [group] = collect([RolloutRequest(task=_task(1), count=1)])
 
     assert group.rollouts == ()
-    assert collect.failures[0].plugin == "'games' (x 1)"
-    assert "the reward of step 0 is nan; expected a finite number" in collect.failures[0].rollout.error
+    assert collect.failures[0].error.blamed == "'games' (x 1) in environment 'g'"
+    assert "the reward of step 0 is nan; expected a finite number" in str(collect.failures[0].error)

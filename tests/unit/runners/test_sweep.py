@@ -10,6 +10,7 @@ import pytest
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.contract.types import TrialResult
+from orchestrator.errors import Failure
 from orchestrator.experiment.planner import make
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runs.layout import RunFolder
@@ -111,9 +112,9 @@ def test_a_result_the_driver_never_heard_of_counts_when_it_resumes(tmp_path):
 def test_a_failed_trial_is_played_again_only_after_a_resumption(tmp_path):
     first = Sweep(_plan("a"), tmp_path)
     first.started(first.next().id)
-    first.ended("a", "failed", error="no luck")
+    first.ended("a", "failed", error=Failure.from_json("no luck"))
     assert first.next() is None
-    assert first.results()[0].error == "no luck"
+    assert first.results()[0].error == Failure(type="", message="no luck")
     first.close()
 
     assert Sweep(_plan("a"), tmp_path).next().id == "a"
@@ -185,11 +186,11 @@ def test_every_arm_is_tuned_alike_and_its_best_sample_is_confirmed(tmp_path, reg
 def test_a_trial_that_failed_twice_says_why_it_failed_the_second_time(tmp_path):
     first = Sweep(_plan("a"), tmp_path)
     first.started(first.next().id)
-    first.ended("a", "failed", error="no judge")
+    first.ended("a", "failed", error=Failure.from_json("no judge"))
     first.close()
     second = Sweep(_plan("a"), tmp_path)
     second.started(second.next().id)
 
-    second.ended("a", "failed", error="its worker died")
+    second.ended("a", "failed", error=Failure.from_json("its worker died"))
 
-    assert read_result(RunFolder(tmp_path).trial("a")).error == "its worker died"
+    assert str(read_result(RunFolder(tmp_path).trial("a")).error) == "its worker died"
