@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pluggy
@@ -20,7 +21,7 @@ from orchestrator import __version__
 from orchestrator.contract import hookspecs
 from orchestrator.contract.component import PluginInfo
 from orchestrator.contract.markers import ENTRY_POINT_GROUP, PROJECT
-from orchestrator.errors import PluginContractError, blame, describe, did_you_mean
+from orchestrator.errors import PluginContractError, accuse, blame, describe, did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +176,8 @@ class PluginManager:
     def first(self, hook: str, **arguments: Any) -> Any:
         """Call a ``run_*`` hook; pluggy's order and wrappers apply.
 
-        Errors are blamed on the plugin whose code is innermost in the traceback.
+        An error that no boundary further in attributed is blamed on the plugin whose code is innermost in the traceback:
+        in this hook if it raised in its implementation of it, otherwise in the code that raised.
         """
         with self._blaming(hook):
             return getattr(self._pluggy.hook, hook)(**arguments)
@@ -195,34 +197,47 @@ class PluginManager:
 
     def _add(self, plugin: Any, info: PluginInfo) -> None:
         self._infos[info.name] = info
-        with self._blaming("configure"):  # historic: registering calls it
+        with blame(str(info), where="hook 'configure'"):  # historic: registering calls it, this plugin's alone
             self._pluggy.register(plugin, name=info.name)
 
     @contextmanager
     def _blaming(self, hook: str) -> Iterator[None]:
-        """Attribute errors of a hook that pluggy calls to the plugin whose code is innermost in the traceback."""
         try:
             yield
         except Exception as error:
-            info = self._origin(error)
-            if info is None:
-                raise
-            with blame(str(info), where=f"hook {hook!r}"):
-                raise
+            accuse(error, self._origin(error, hook))
+            raise
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         found = getattr(self._pluggy.hook, hook).get_hookimpls()
         return [i for i in reversed(found) if i.plugin_name in self._infos]
 
-    def _origin(self, error: Exception) -> PluginInfo | None:
-        trace, found = error.__traceback__, None
-        while trace is not None:
-            module = trace.tb_frame.f_globals.get("__name__", "")
-            for info in self._infos.values():
-                if module == info.module or module.startswith(info.module + "."):
-                    found = info
-            trace = trace.tb_next
-        return found
+    def _origin(self, error: Exception, hook: str) -> str | None:
+        """The plugin whose code is innermost in the traceback of a hook that pluggy called, and where; None: no plugin's."""
+        whom, inside, in_hook = None, None, False  # inside: the plugin entered last, and not yet left for the core
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            module = frame.f_globals.get("__name__", "")
+            if module.startswith("pluggy."):
+                whom = inside = None  # what stands outside of its call only wraps the hook
+            elif module.startswith("orchestrator."):
+                inside = None
+            info = self._plugin_of(module)
+            if info is None:
+                continue
+            if info != inside:
+                in_hook = frame.f_code in self._codes(hook, info)
+            inside = info
+            whom = f"{info} in " + (f"hook {hook!r}" if in_hook else f"{module}.{frame.f_code.co_qualname}")
+        return whom
+
+    def _plugin_of(self, module: str) -> PluginInfo | None:
+        found = [info for info in self._infos.values() if f"{module}.".startswith(f"{info.module}.")]
+        return max(found, key=lambda info: len(info.module), default=None)
+
+    def _codes(self, hook: str, info: PluginInfo) -> set[CodeType]:
+        """The code of a plugin's implementations of a hook, in and out of its decorators."""
+        functions = [i.function for i in self._implementations(hook) if i.plugin_name == info.name]
+        return {f.__code__ for outer in functions for f in (outer, inspect.unwrap(outer)) if hasattr(f, "__code__")}
 
 
 def contract_problems(plugin: Any) -> list[str]:

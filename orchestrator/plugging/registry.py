@@ -79,10 +79,10 @@ class Registry:
         self._choices: dict[str, Choice] = {}  # sound ones, by role, name and options
         problems: list[str] = []
         for role, hook in _HOOKS.items():
-            for info, provided in manager.call_each(hook):
+            for info, provided in sorted(manager.call_each(hook), key=_seniority):
                 for component in provided:
                     problems += self._add(role, hook, info, component)
-        for info, provided in manager.call_each("provide_recipes"):
+        for info, provided in sorted(manager.call_each("provide_recipes"), key=_seniority):
             for recipe in provided:
                 problems += self._add_recipe(info, recipe)
         if problems:
@@ -197,7 +197,7 @@ class Registry:
         role, name, info = choice.role, choice.component.name, choice.info
         with blame(str(info), where=f"{role} {name!r}"):
             built = choice.component.build(choice.config)
-        problems = part_problems(role, built)
+            problems = part_problems(role, built)
         if problems:
             raise PluginContractError(
                 f"plugin {info}: {role} {name!r} built a {type(built).__name__} {'; '.join(problems)}; "
@@ -262,6 +262,11 @@ class Registry:
         if name in table:
             return table[name]
         raise ConfigError([Problem(role, self.unknown(role, name))])
+
+
+def _seniority(row: tuple[PluginInfo, Any]) -> tuple[bool, str]:
+    """Who was there first, where a name is taken twice: our own distribution, then plugins by name."""
+    return row[0].distribution != "rl-orchestrator", row[0].name
 
 
 def load_registry(only: Iterable[str] | None = None) -> Registry:

@@ -97,7 +97,7 @@ def _play(
             raise PluginContractError(f"run_trial returned a {type(result).__name__}; expected a TrialResult")
     except Exception as error:
         failure = Failure.of(error)
-        logger.error("trial %s failed: %s", spec.id, failure)
+        logger.info("trial %s failed: %s", spec.id, failure)  # whoever asked for the trial says it aloud
         events.emit("on_trial_error", error=error)
         result = TrialResult(
             trial=spec.id,

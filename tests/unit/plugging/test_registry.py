@@ -1,5 +1,6 @@
 """Components by role and name: declared soundly, judged before they are built, built with blame."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -137,12 +138,23 @@ def test_errors_of_constructors_name_the_plugin(rewards):
     assert caught.value.__notes__ == ["raised by plugin 'p0' (unpackaged 0) in reward 'fails'"]
 
 
-def test_a_name_is_taken_by_the_first_plugin():
-    message = refused(Plugin(REWARDS), Plugin(REWARDS[:1]))
+@pytest.mark.parametrize("late_first", [False, True])
+def test_where_a_name_is_taken_twice_the_newcomer_is_at_fault(late_first):
+    added = [("b_stranger", "stranger"), ("z_ours", "rl-orchestrator"), ("a_stranger", "stranger")]
+    manager = PluginManager()
+    for name, distribution in reversed(added) if late_first else added:
+        manager.register(Plugin(REWARDS[:1], [Recipe(name="grpo", overlay={})]), name)
+        manager._infos[name] = replace(manager.plugins[name], distribution=distribution)
 
-    assert "plugin 'p" in message
-    assert "reward 'exact': the name is taken by plugin 'p" in message
-    assert "choose another name" in message
+    with pytest.raises(PluginContractError) as caught:
+        Registry(manager)
+
+    taken = "the name is taken by plugin 'z_ours' (rl-orchestrator 0); choose another name"
+    assert str(caught.value).splitlines() == [
+        f"plugin {name!r} (stranger 0): {what}: {taken}"
+        for what in ("reward 'exact'", "recipe 'grpo'")
+        for name in ("a_stranger", "b_stranger")
+    ]
 
 
 class Loose(BaseModel):
