@@ -147,6 +147,11 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Take an exception down. Notes that do not blame belong to the message."""
         trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
+        cause = getattr(error, "_cause", None)
+        if trace and cause is not None and cause.traceback:
+            trace = (
+                f"{cause.traceback}\nThe above exception was the direct cause of the following exception:\n\n{trace}"
+            )
         return cls(
             type=type(error).__name__,
             message=_message(error),
@@ -178,6 +183,14 @@ class Failure:
 
     def __str__(self) -> str:
         return describe(self)
+
+
+def caused_by(error: E, failure: Failure | None) -> E:
+    """Let an exception follow from a failure: blamed like it, with its traceback above the own; returns the exception."""
+    if failure is None:
+        return error
+    error._cause = failure
+    return accuse(error, failure.blamed)
 
 
 def describe(failure: Failure | BaseException) -> str:

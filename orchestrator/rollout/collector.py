@@ -20,7 +20,7 @@ from orchestrator.contract.types import (
     RolloutRequest,
     Sampling,
 )
-from orchestrator.errors import ContextError, Failure, RolloutError, accuse, blame
+from orchestrator.errors import ContextError, Failure, RolloutError, blame, caused_by
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.rollout.scoring import score_group
 from orchestrator.rollout.world import World
@@ -281,4 +281,4 @@ def rollout_error(said: str, failures: Sequence[Rollout]) -> RolloutError:
     first = failures[0].error
     others = {failure.error.blamed for failure in failures} - {first.blamed, None}
     also = f". Others were raised by plugin {', '.join(sorted(others))}" if others else ""
-    return accuse(RolloutError(f"{said}. First error: {first.reason}{also}"), first.blamed)
+    return caused_by(RolloutError(f"{said}. First error: {first.reason}{also}"), first)

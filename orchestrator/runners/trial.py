@@ -15,7 +15,7 @@ from orchestrator import __version__
 from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import CheckpointError, Failure, PluginContractError, TrialError, TrialStopped, accuse
+from orchestrator.errors import CheckpointError, Failure, PluginContractError, TrialError, TrialStopped, caused_by
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
@@ -186,7 +186,7 @@ def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> Tria
             done = _play(spec, run, folder, registry, None)
     if done.status != "done":
         said = f"the start phase in {folder.path} failed: {done.error.reason if done.error else 'it left no reason'}"
-        raise accuse(TrialError(said), done.error and done.error.blamed)
+        raise caused_by(TrialError(said), done.error)
     return folder
 
 

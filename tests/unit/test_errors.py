@@ -19,6 +19,7 @@ from orchestrator.errors import (
     accuse,
     blame,
     blamed,
+    caused_by,
     describe,
     did_you_mean,
 )
@@ -242,6 +243,19 @@ def test_a_failure_is_plain_json(fails, text):
 
     assert set(json.loads(written)) == {"type", "message", "blamed", "traceback"}
     assert Failure.from_json(json.loads(written)) == failure
+
+
+def test_what_follows_from_a_failure_is_blamed_like_it_and_shows_both_tracebacks():
+    first = Failure.of(by_mine(invalid))
+
+    failure = Failure.of(caught(raising(caused_by(errors.RolloutError("all failed"), first))))
+
+    assert (failure.type, failure.message, failure.blamed) == ("RolloutError", "all failed", MINE)
+    assert failure.traceback.startswith(first.traceback)
+    assert "RolloutError: all failed" in failure.traceback
+    assert Failure.from_json(failure.traceback) == failure
+    assert pickle.loads(pickle.dumps(caused_by(errors.RolloutError("all failed"), first)))._cause == first
+    assert blamed(caused_by(ValueError("alone"), None)) is None
 
 
 def test_what_was_not_raised_has_no_traceback():
