@@ -233,7 +233,7 @@ def on_trial_error(trial: Trial, error: BaseException) -> None:
     """Observe the failure of a trial.
 
     :param trial: the trial
-    :param error: what it raised, with notes that name the plugin at fault
+    :param error: what it raised, with a note that names the plugin at fault
 
     Called in: the worker process. Added in 0.1.
     """

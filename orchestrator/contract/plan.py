@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 
 from orchestrator.contract.settings import Experiment, Settings
+from orchestrator.errors import describe
 
 if TYPE_CHECKING:
     from orchestrator.contract.component import Component, PluginInfo, Recipe
@@ -58,7 +59,7 @@ class TrialSpec:
             phase, settings = Phase(fields.pop("phase")), Settings.model_validate(fields.pop("config"))
             return cls(phase=phase, settings=settings, **fields)
         except (TypeError, KeyError, ValidationError) as error:
-            raise ValueError(f"this is no trial: {type(error).__name__}: {error}") from error
+            raise ValueError(f"this is no trial: {describe(error)}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ class Plan:
             trials = tuple(TrialSpec.from_json(trial) for trial in data.pop("trials"))
             return cls(experiment=experiment, arms=arms, trials=trials, **data)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise ValueError(f"this is no plan: {error}") from error
+            raise ValueError(f"this is no plan: {describe(error)}") from error
 
 
 class Rows(Protocol):

@@ -46,9 +46,7 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
         lines += [f"## {section.title}", "", said, ""]
     if report.failures:
         lines += ["## Failed trials", ""]
-        lines += [f"- `{trial.spec.id}`: {_line(trial.error or 'no error recorded')}" for trial in report.failures] + [
-            ""
-        ]
+        lines += [f"- `{trial.id}`: {_line(trial.error or 'no error recorded')}" for trial in report.failures] + [""]
     lines += ["## Where this comes from", ""]
     lines += [f"- {key}: {value}" for key, value in report.provenance.items()]
     return "\n".join(_without_double_blanks(lines)) + "\n"

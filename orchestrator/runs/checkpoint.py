@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from orchestrator.contract.settings import MODEL_FILE
-from orchestrator.errors import CheckpointError
+from orchestrator.errors import CheckpointError, describe
 from orchestrator.runs import checksums
 from orchestrator.runs.atomic import folder_aside, left_aside
 
@@ -104,7 +104,7 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]
         tensors = load_file(path / TENSORS)
         return int(content["step"]), _join(content["state"], tensors), load_file(path / MODEL)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"checkpoint {path} cannot be read: {describe(error)}") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

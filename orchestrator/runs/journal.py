@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestrator.contract.plan import TrialSpec
-from orchestrator.errors import Failure, OrchestratorError
+from orchestrator.errors import Failure, OrchestratorError, describe
 from orchestrator.runs.layout import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def read(directory: Path, damage: list[str] | None = None) -> History:
                 record = json.loads(line)
                 _apply(history, record)
             except (ValueError, KeyError, TypeError) as error:
-                where = f"{path}, line {number}: no journal record ({type(error).__name__}: {error})"
+                where = f"{path}, line {number}: no journal record ({describe(error)})"
                 if damage is not None:
                     damage.append(f"{where}; read up to there")
                     break
