@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import Failure
+
 if TYPE_CHECKING:
     from orchestrator.contract.plan import ComponentSource, Trial
 
@@ -27,4 +29,5 @@ class Events:
             self.failures += 1
             if (info.name, hook) not in self._logged:
                 self._logged.add((info.name, hook))
-                logger.warning("plugin %s raised in %s and was passed over", info, hook, exc_info=error)
+                failure = Failure.of(error)
+                logger.warning("a plugin was passed over: %s\n%s", failure, failure.traceback)
