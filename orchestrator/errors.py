@@ -29,6 +29,7 @@ from typing import TypeVar
 E = TypeVar("E", bound=BaseException)
 
 _RAISED_BY = "raised by plugin "  # begins the note that ``blame`` adds
+_BLAMED, _CAUSE = "_blamed", "_cause"  # attributes of exceptions: who is blamed, and the failure they follow from
 
 
 class OrchestratorError(Exception):
@@ -121,14 +122,14 @@ def accuse(error: E, whom: str | None) -> E:
     whose own ``__reduce__`` leaves their attributes out, as pydantic's does.
     """
     if whom is not None and blamed(error) is None:
-        error._blamed = whom
+        setattr(error, _BLAMED, whom)
         error.add_note(f"{_RAISED_BY}{whom}")
     return error
 
 
 def blamed(error: BaseException) -> str | None:
     """The plugin an exception is attributed to, and where it was called; of a group's, the first that is."""
-    whom = getattr(error, "_blamed", None)
+    whom = getattr(error, _BLAMED, None)
     if whom is None and isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(blamed, error.exceptions)), None)
     return whom
@@ -147,7 +148,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """Take an exception down. Notes that do not blame belong to the message."""
         trace = "".join(traceback.format_exception(error)) if error.__traceback__ else None
-        cause = getattr(error, "_cause", None)
+        cause = getattr(error, _CAUSE, None)
         if trace and cause is not None and cause.traceback:
             trace = (
                 f"{cause.traceback}\nThe above exception was the direct cause of the following exception:\n\n{trace}"
@@ -165,12 +166,19 @@ class Failure:
 
         :returns: None for None and for an empty text
         """
-        if value is None or value == "" or isinstance(value, cls):
-            return value or None
+        if value is None or value == "":
+            return None
+        if isinstance(value, cls):
+            return value
         if not isinstance(value, Mapping):
             return _from_text(str(value))
         text = {field.name: str(value.get(field.name) or "") for field in dataclasses.fields(cls)}
-        return cls(**text | {"blamed": text["blamed"] or None, "traceback": text["traceback"] or None})
+        return cls(
+            type=text["type"],
+            message=text["message"],
+            blamed=text["blamed"] or None,
+            traceback=text["traceback"] or None,
+        )
 
     def to_json(self) -> dict[str, str | None]:
         """The four fields, plain JSON."""
@@ -189,7 +197,7 @@ def caused_by(error: E, failure: Failure | None) -> E:
     """Let an exception follow from a failure: blamed like it, with its traceback above the own; returns the exception."""
     if failure is None:
         return error
-    error._cause = failure
+    setattr(error, _CAUSE, failure)
     return accuse(error, failure.blamed)
 
 

@@ -228,7 +228,7 @@ def _provenance(study: Study) -> dict[str, str]:
 
 def _sections(study: Study, registry: Registry | None) -> list[Section]:
     """Ask every plugin for its part; one that raises is shown by its error, and the others go on."""
-    found = []
+    found: list[Section] = []
     if registry is None:
         return found
     for info, section in registry.report_sections():

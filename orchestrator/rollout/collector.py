@@ -278,7 +278,8 @@ class Collector:
 
 def rollout_error(said: str, failures: Sequence[Rollout]) -> RolloutError:
     """The error of a trial that too many rollouts failed, blamed on who failed the first."""
-    first = failures[0].error
-    others = {failure.error.blamed for failure in failures} - {first.blamed, None}
+    errors = [rollout.error for rollout in failures if rollout.error is not None]
+    first = errors[0]
+    others = {error.blamed for error in errors if error.blamed is not None} - {first.blamed}
     also = f". Others were raised by plugin {', '.join(sorted(others))}" if others else ""
     return caused_by(RolloutError(f"{said}. First error: {first.reason}{also}"), first)
