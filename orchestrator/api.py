@@ -80,7 +80,7 @@ from orchestrator.errors import ConfigError, ContextError, Failure, Orchestrator
 from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
-    from orchestrator.contract.plan import Components, Phase, Plan, Trial, TrialSpec
+    from orchestrator.contract.plan import Components, ComponentSource, Phase, Plan, Trial, TrialSpec
     from orchestrator.contract.settings import Experiment, Settings
     from orchestrator.maths.advantages import (
         discounted_returns,
@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from orchestrator.training.regulariser import Regulariser
 
 _LAZY = {
+    "ComponentSource": "orchestrator.contract.plan",
     "Components": "orchestrator.contract.plan",
     "Curve": "orchestrator.runs.curves",
     "Experiment": "orchestrator.contract.settings",
@@ -164,6 +165,7 @@ __all__ = [
     "Column",
     "Command",
     "Component",
+    "ComponentSource",
     "Components",
     "ConfigError",
     "Context",

@@ -55,7 +55,9 @@ def suggest(space: Space, tried: Sequence[Tried], *, samples: int, seed: int, ar
                 params=params,
                 distributions=distributions,
                 value=sample.value if state is TrialState.COMPLETE else None,
-                intermediate_values={int(sample.cost): float(sample.value or 0.0)} if state is TrialState.PRUNED else None,
+                intermediate_values={int(sample.cost): float(sample.value or 0.0)}
+                if state is TrialState.PRUNED
+                else None,
             )
         )
     proposed = study.ask(distributions).params

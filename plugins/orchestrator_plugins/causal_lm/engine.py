@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .architecture import Transformer
 from .generation import Decoder, Generated, Request, TransformersDecoder, generate
 from .module import CausalLMModule
 
@@ -40,7 +41,7 @@ class TransformersEngine:
         if self._weights is None:
             self.refresh()
         order = sorted(range(len(requests)), key=lambda place: (len(requests[place].prompt), requests[place].prompt))
-        results: list[Generated | None] = [None] * len(requests)
+        results: dict[int, Generated] = {}
         transformer = self._module.transformer
         vocabulary = transformer.get_output_embeddings().weight.shape[0]
         with torch.inference_mode(), self._acting(transformer):
@@ -49,15 +50,15 @@ class TransformersEngine:
                 generated = generate(self._decoder(transformer), [requests[p] for p in places], self._stops, vocabulary)
                 for place, one in zip(places, generated, strict=True):
                     results[place] = one
-        return results
+        return [results[place] for place in range(len(requests))]
 
-    def _decoder(self, transformer: nn.Module) -> Decoder:
+    def _decoder(self, transformer: Transformer) -> Decoder:
         if self._lean is not None:
             return self._lean.decoder(self._weights)
         return TransformersDecoder(transformer, self._pad)
 
     @contextmanager
-    def _acting(self, transformer: nn.Module) -> Iterator[None]:
+    def _acting(self, transformer: Transformer) -> Iterator[None]:
         """Put the copied weights in place, in evaluation mode (gradient checkpointing forbids a cache in training)."""
         training = transformer.training
         copies: dict[str, Tensor] = self._weights if self._lean is None and self._weights else {}

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from orchestrator.api import Sampling
 
+from .architecture import Transformer
 from .sampling import Knobs, draw, uniforms
 
 
@@ -115,7 +116,7 @@ def _closing_ranks(going: Tensor) -> Tensor:
 class TransformersDecoder:
     """Any transformers causal language model with its own cache; prompts padded on the left."""
 
-    def __init__(self, transformer: nn.Module, pad: int):
+    def __init__(self, transformer: Transformer, pad: int):
         self._transformer, self._pad = transformer, pad
         self._device = next(transformer.parameters()).device
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .architecture import LlamaBackbone, LlamaTransformer, Transformer
 from .packing import Layout, buckets, lay_out, shared_prompts
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 
-def lean_for(lm: nn.Module, config: CausalLMConfig) -> Lean | None:
+def lean_for(lm: Transformer, config: CausalLMConfig) -> Lean | None:
     """Choose the lean forward pass where options and architecture allow it.
 
     :raises ValueError: when the options demand it and it cannot be had
@@ -39,8 +40,9 @@ def lean_for(lm: nn.Module, config: CausalLMConfig) -> Lean | None:
         return None
     reason = _unfit(lm, config)
     if reason is None:
-        lean = Lean(lm)
-        worst = lean.disagreement(lm)
+        model = cast("LlamaTransformer", lm)
+        lean = Lean(model)
+        worst = lean.disagreement(model)
         tolerance = 1e-6 if lm.dtype == torch.float64 else 1e-4  # transformers norms in float32 at best
         if worst <= tolerance:
             return lean
@@ -51,7 +53,7 @@ def lean_for(lm: nn.Module, config: CausalLMConfig) -> Lean | None:
     return None
 
 
-def _unfit(lm: nn.Module, config: CausalLMConfig) -> str | None:
+def _unfit(lm: Transformer, config: CausalLMConfig) -> str | None:
     """Why a model cannot be computed leanly, or None."""
     name = type(lm).__name__
     if name not in ARCHITECTURES:
@@ -73,7 +75,7 @@ def _unfit(lm: nn.Module, config: CausalLMConfig) -> str | None:
         return "it has another activation than silu, or windowed attention"
     if getattr(settings, "sliding_window", None) and getattr(settings, "use_sliding_window", True):
         return "its attention is windowed"
-    layer = lm.model.layers[0]
+    layer = cast("LlamaTransformer", lm).model.layers[0]
     linears = (layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.down_proj)
     if any(type(linear) is not nn.Linear for linear in linears) or layer.mlp.gate_proj.bias is not None:
         return "its linear layers are not plain"
@@ -83,22 +85,23 @@ def _unfit(lm: nn.Module, config: CausalLMConfig) -> str | None:
 class Lean:
     """The geometry of one model, and what can be computed with weights of that geometry."""
 
-    def __init__(self, lm: nn.Module):
+    def __init__(self, lm: LlamaTransformer):
         attention, settings = lm.model.layers[0].self_attn, lm.config
-        self.heads, self.kv_heads = settings.num_attention_heads, settings.num_key_value_heads
+        self.heads: int = settings.num_attention_heads
+        self.kv_heads: int = settings.num_key_value_heads
         self.head_dim = attention.head_dim
-        self.eps = settings.rms_norm_eps
+        self.eps: float = settings.rms_norm_eps
         positions = torch.arange(settings.max_position_embeddings, dtype=torch.float32)
         angles = positions[:, None] * lm.model.rotary_emb.inv_freq.float().cpu()
         rotation = torch.complex(angles.cos(), angles.sin())
         wide = lm.dtype == torch.float64
         self.rotation = rotation.to(lm.device, torch.complex128 if wide else torch.complex64)  # [positions, D / 2]
 
-    def fits(self, backbone: nn.Module) -> bool:
+    def fits(self, backbone: LlamaBackbone) -> bool:
         """Whether the weights are here as plain tensors; sharded ones are not."""
         return type(backbone.embed_tokens.weight.data) is Tensor
 
-    def states(self, backbone: nn.Module, layout: Layout) -> Tensor:
+    def states(self, backbone: LlamaBackbone, layout: Layout) -> Tensor:
         """The last states [M, d] before the tokens asked about, differentiable in the backbone's weights."""
         flat = Flat.of(layout)
         if not len(flat.tokens):
@@ -121,7 +124,7 @@ class Lean:
             x = x + F.linear(gated, mlp.down_proj.weight)
         return rms_norm(x, backbone.norm.weight, self.eps).index_select(0, flat.answers)
 
-    def snapshot(self, transformer: nn.Module) -> Fused:
+    def snapshot(self, transformer: LlamaTransformer) -> Fused:
         """Copy the weights into the form the decoder uses."""
         return Fused.of(transformer, self)
 
@@ -129,7 +132,7 @@ class Lean:
         """Start one batch on copied weights."""
         return LeanDecoder(fused, self)
 
-    def disagreement(self, lm: nn.Module) -> float:
+    def disagreement(self, lm: LlamaTransformer) -> float:
         """Largest difference of logits to the model's own forward pass, training and decoding, on random tokens."""
         generator = torch.Generator().manual_seed(0)
         vocabulary = lm.get_output_embeddings().weight.shape[0]
@@ -232,11 +235,11 @@ class Flat:
         tails = [(row, int(prompts[row]), int(lengths[row])) for row in shared if lengths[row] > prompts[row]]
         jobs, slots, offset = [], np.zeros(count, dtype=np.int64), 0
         for group in [*_alike(spans), *_alike(tails)]:
-            job, places = _job(group, where, device)
+            job, width = _job(group, where, device)
             jobs.append(job)
             for place, (row, first, end) in enumerate(group):
-                slots[where[row, first:end]] = offset + places * place + np.arange(end - first)
-            offset += places * len(group)
+                slots[where[row, first:end]] = offset + width * place + np.arange(end - first)
+            offset += width * len(group)
         before = where[layout.rows.cpu().numpy(), layout.places.cpu().numpy() - 1]
         wanted, answers = np.unique(before, return_inverse=True)
 
@@ -313,7 +316,7 @@ class Fused:
     head: Tensor  # [d, V]
 
     @classmethod
-    def of(cls, transformer: nn.Module, lean: Lean) -> Fused:
+    def of(cls, transformer: LlamaTransformer, lean: Lean) -> Fused:
         """Copy and fuse."""
         layers = []
         with torch.no_grad():

@@ -6,11 +6,12 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from .architecture import Transformer
 from .config import NO_PEFT, LoraConfig, ModelConfig, looks_local, missing_model
 from .rendering import PlainRendering, Renderer, rendering_of
 from .tiny import build_tiny
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Loaded:
     """A model ready to act and train."""
 
-    lm: nn.Module  # a transformers model, or peft's wrapper of one
+    lm: Transformer  # a transformers model, or peft's wrapper of one
     tokenizer: Any  # has save (presets) or save_pretrained (transformers)
     renderer: Renderer
     context: int  # most tokens of one rollout
@@ -38,7 +39,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     """
     if config.preset is not None:
         tokenizer = CharacterTokenizer(config.words)
-        lm = build_tiny(config, tokenizer)
+        lm = cast("Transformer", build_tiny(config, tokenizer))
         if config.dtype != "auto":
             lm = lm.to(getattr(torch, config.dtype))
         renderer = Renderer(PlainRendering(tokenizer))
@@ -58,9 +59,10 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     return Loaded(lm=lm, tokenizer=tokenizer, renderer=renderer, context=context)
 
 
-def _from_path(config: ModelConfig) -> tuple[Any, nn.Module]:
+def _from_path(config: ModelConfig) -> tuple[Any, Transformer]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    assert config.path is not None
     name = str(Path(config.path).expanduser()) if looks_local(config.path) else config.path
     if looks_local(config.path) and not (Path(name) / "config.json").is_file():
         raise FileNotFoundError(f"policy.model.path: {missing_model(config.path)}")
@@ -82,17 +84,18 @@ def _from_path(config: ModelConfig) -> tuple[Any, nn.Module]:
             "and tokenizer files, or the name of a hub model that is cached or reachable"
         )
         raise
-    return tokenizer, lm
+    return tokenizer, cast("Transformer", lm)
 
 
-def _stops(lm: nn.Module) -> list[int]:
+def _stops(lm: Transformer) -> list[int]:
     """Ids that end a text according to the model's generation settings."""
     stops = getattr(lm.generation_config, "eos_token_id", None)
     return [] if stops is None else list(stops) if isinstance(stops, list | tuple) else [stops]
 
 
-def _silence_dropout(lm: nn.Module) -> None:
+def _silence_dropout(lm: Transformer) -> None:
     """Set every dropout to 0: the log-probabilities of acting and of training must be those of one function."""
+    module: Any  # attributes by architecture
     for module in lm.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -100,23 +103,24 @@ def _silence_dropout(lm: nn.Module) -> None:
             module.attention_dropout = 0.0
 
 
-def _with_adapters(lm: nn.Module, config: LoraConfig) -> nn.Module:
+def _with_adapters(lm: Transformer, config: LoraConfig) -> Transformer:
     try:
         from peft import LoraConfig as PeftLoraConfig
         from peft import get_peft_model
     except ImportError as error:
         raise ImportError(f"policy.model.lora: {NO_PEFT}") from error
+    alpha: Any = config.alpha  # peft declares whole numbers and takes any
     settings = PeftLoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=alpha,
         lora_dropout=0.0,
         target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
         use_rslora=config.rank_stabilised,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # equal options give equal adapters
-        adapted = get_peft_model(lm, settings)
+        adapted: Any = get_peft_model(cast("Any", lm), settings)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     logger.info("adapters of rank %d: %d trained parameters", config.rank, trained)
     return adapted.eval()

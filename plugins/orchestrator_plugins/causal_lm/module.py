@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from orchestrator.api import Column
 
+from .architecture import Backbone, Transformer
 from .packing import Layout, buckets
 from .statistics import token_statistics
 
@@ -32,9 +33,10 @@ class CausalLMModule(nn.Module):
         self.register_load_state_dict_pre_hook(_spell_fully)
 
     @property
-    def transformer(self) -> nn.Module:
+    def transformer(self) -> Transformer:
         """The transformers model itself, adapters injected where there are any."""
-        return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+        wrapped: Any = self.lm
+        return cast("Transformer", wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped)
 
     def add_critic(self, kind: str) -> None:
         """Add what predicts values: a ``head`` on the model's states, or a ``separate`` copy of it with a head."""
@@ -70,7 +72,7 @@ class CausalLMModule(nn.Module):
 class Critic(nn.Module):
     """Predicts the return from the state before a token. Starts at zero everywhere."""
 
-    def __init__(self, width: int, backbone: nn.Module | None, lean: Any | None):
+    def __init__(self, width: int, backbone: Backbone | None, lean: Any | None):
         super().__init__()
         self.backbone = backbone
         self.score = nn.Linear(width, 1)
@@ -82,6 +84,7 @@ class Critic(nn.Module):
         """Values [M] of the states before the tokens asked about; a separate critic computes its own states."""
         if self.backbone is not None:
             states = states_before(self.backbone, layout, self._lean)
+        assert states is not None  # given to a critic without a backbone
         return self.score(states.to(self.score.weight.dtype))[:, 0]
 
 
@@ -111,17 +114,17 @@ def _spell_fully(
                 state.setdefault(prefix + name, parameter.detach())
 
 
-def backbone_of(transformer: nn.Module) -> nn.Module:
+def backbone_of(transformer: Transformer) -> Backbone:
     """The part of a transformers model below its vocabulary head."""
     return transformer.base_model
 
 
-def plain_weights(transformer: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def plain_weights(transformer: Transformer) -> Iterator[tuple[str, Tensor]]:
     """Every weight under the name transformers gives it, adapters merged in; tied ones under each name.
 
     vLLM, for one, keeps a head of its own even where it is tied to the embedding, and must be given it.
     """
-    owners = dict(transformer.named_modules())
+    owners: dict[str, Any] = dict(transformer.named_modules())
     with torch.no_grad():
         for name, parameter in transformer.named_parameters(remove_duplicate=False):
             if ".lora_" in name:
@@ -133,7 +136,7 @@ def plain_weights(transformer: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name.replace(".base_layer.", "."), parameter
 
 
-def logits_of(transformer: nn.Module, states: Tensor) -> Tensor:
+def logits_of(transformer: Transformer, states: Tensor) -> Tensor:
     """Logits [M, V] of states [M, d], with the rescaling some architectures add after their head."""
     logits = transformer.get_output_embeddings()(states)
     config = transformer.config.get_text_config()
@@ -146,7 +149,7 @@ def logits_of(transformer: nn.Module, states: Tensor) -> Tensor:
     return logits
 
 
-def states_before(backbone: nn.Module, layout: Layout, lean: Any | None) -> Tensor:
+def states_before(backbone: Backbone, layout: Layout, lean: Any | None) -> Tensor:
     """The backbone's last states [M, d] at the tokens before those asked about."""
     if lean is not None and lean.fits(backbone):
         return lean.states(backbone, layout)
@@ -168,7 +171,7 @@ def states_before(backbone: nn.Module, layout: Layout, lean: Any | None) -> Tens
     return torch.cat(pieces).index_select(0, starts.to(tokens.device)[layout.rows] + layout.places - 1)
 
 
-def check_head(transformer: nn.Module) -> None:
+def check_head(transformer: Transformer) -> None:
     """Make sure that states through the head are the model's logits.
 
     :raises ValueError: for an architecture that does something else in between

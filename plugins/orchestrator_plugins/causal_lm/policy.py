@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,7 +109,7 @@ class CausalLMPolicy:
         preset, which has no path, the model with adapters merged in.
         """
         lm = self._loaded.lm
-        whole = {"max_shard_size": "1TB"}  # one file: checkpoints write theirs over it
+        whole: dict[str, Any] = {"max_shard_size": "1TB"}  # one file: checkpoints write theirs over it
         if self._config.model.lora and self._config.model.preset:
             lm = self.module.transformer
             whole["state_dict"] = dict(plain_weights(lm))

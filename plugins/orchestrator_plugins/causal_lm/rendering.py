@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.api import Action, Finish, Messages
+from orchestrator.api import Action, Finish, Observation
 
 from .tokenizer import CharacterTokenizer, concatenated
 
@@ -99,7 +99,9 @@ class TextRendering:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
 
     def _beginning(self) -> int:
         bos = self._tokenizer.bos_token_id
@@ -147,7 +149,9 @@ class ChatRendering(TextRendering):
 
     def _template(self, messages: Lines, *, generate: bool) -> str:
         conversation = [{"role": role, "content": content} for role, content in messages]
-        return self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=generate)
+        text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=generate)
+        assert isinstance(text, str)
+        return text
 
 
 def rendering_of(tokenizer: PreTrainedTokenizerBase, stops: Iterable[int] = ()) -> Rendering:
@@ -166,14 +170,15 @@ class Renderer:
         self._first = lru_cache(remember)(rendering.first)
         self._following = lru_cache(remember)(rendering.following)
 
-    def context(self, observations: Sequence[Messages], actions: Sequence[Action]) -> Ids:
+    def context(self, observations: Sequence[Observation], actions: Sequence[Action]) -> Ids:
         """The ids a policy continues: every observation but the first follows an action."""
         return concatenated([part for pair in self.turns(observations, actions) for part in pair])
 
-    def turns(self, observations: Sequence[Messages], actions: Sequence[Action]) -> list[tuple[Ids, Ids]]:
+    def turns(self, observations: Sequence[Observation], actions: Sequence[Action]) -> list[tuple[Ids, Ids]]:
         """What was read and what was said, by turn; nothing said yet where there are fewer actions."""
         rendered = []
         for index, observation in enumerate(observations):
+            assert isinstance(observation, tuple)  # of messages: this policy speaks nothing else
             lines = tuple((message["role"], message["content"]) for message in observation)
             if index == 0:
                 read = self._first(lines)

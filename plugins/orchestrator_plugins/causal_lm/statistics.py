@@ -59,7 +59,7 @@ def _scaled(logits: Tensor, temperature: Tensor) -> Tensor:
 
 
 def _from_logits(logits: Tensor, targets: Tensor, wanted: frozenset[Column]) -> dict[Column, Tensor]:
-    found = {}
+    found: dict[Column, Tensor] = {}
     if wanted.isdisjoint(PER_TOKEN):
         return found
     logprobs = torch.log_softmax(logits, dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 from orchestrator.api import Action, Feedback, Messages, Speaks, Split, Task
@@ -33,7 +34,7 @@ class Countdown:
         self.config = config
         self._files: dict[Split, list[Puzzle]] = {}
         if config.path is not None:
-            self._files = _read_splits(config)
+            self._files = _read_splits(config, config.path)
 
     def tasks(self, split: Split) -> Iterator[Task]:
         """Puzzles in a fixed order; the training stream is endless unless ``train_tasks`` or ``path`` bounds it."""
@@ -63,7 +64,9 @@ class Countdown:
         config = self.config
         demonstration = None
         if puzzle.solution is not None:
-            text = write(self._shown(name, puzzle), blank=" " if config.expression_style is Style.SPACED else "")
+            text = write(
+                self._shown(name, puzzle, puzzle.solution), blank=" " if config.expression_style is Style.SPACED else ""
+            )
             demonstration = (f"<answer>{text}</answer>" if config.prompt is Prompt.INSTRUCT else text,)
         return Task(
             id=name,
@@ -72,12 +75,12 @@ class Countdown:
             metadata={"numbers": list(puzzle.numbers), "target": puzzle.target, "key": puzzle.key},
         )
 
-    def _shown(self, name: str, puzzle: Puzzle) -> Expression:
+    def _shown(self, name: str, puzzle: Puzzle, solution: Expression) -> Expression:
         """The solution, or now and then a wrong expression; the same for the same task."""
         config, random = self.config, Random(f"demonstration {name} {self.config.seed}")
         if random.random() >= config.wrong_demonstrations:
-            return puzzle.solution
-        return wrong_expression(random, puzzle, config.operations) or puzzle.solution
+            return solution
+        return wrong_expression(random, puzzle, config.operations) or solution
 
 
 class CountdownEpisode:
@@ -88,8 +91,8 @@ class CountdownEpisode:
     """
 
     def __init__(self, config: CountdownConfig, task: Task):
-        self._config = config
-        self._prompt = task.prompt
+        assert isinstance(task.prompt, tuple)
+        self._config, self._prompt = config, task.prompt
         self._puzzle = Puzzle(numbers=tuple(task.metadata["numbers"]), target=task.metadata["target"])
 
     def open(self) -> Messages:
@@ -97,10 +100,11 @@ class CountdownEpisode:
 
     def step(self, action: Action) -> Feedback:
         verdict = judge(self._answer(action.text or ""), self._puzzle, self._config.operations)
-        parsed = verdict.expression is not None
+        expression = verdict.expression
+        parsed = expression is not None
         metrics = {"correct": float(verdict.correct), "format_ok": float(parsed)}
-        if parsed:
-            metrics["answer_id"] = float(zlib.crc32(canonical(verdict.expression).encode()))
+        if expression is not None:
+            metrics["answer_id"] = float(zlib.crc32(canonical(expression).encode()))
         reward = 1.0 if verdict.correct else self._config.format_reward if parsed else 0.0
         return Feedback(observation=None, reward=reward, done=True, metrics=metrics)
 
@@ -126,9 +130,9 @@ def _prompt(config: CountdownConfig, puzzle: Puzzle) -> Messages:
     return ({"role": "user", "content": content},)
 
 
-def _read_splits(config: CountdownConfig) -> dict[Split, list[Puzzle]]:
+def _read_splits(config: CountdownConfig, path: Path) -> dict[Split, list[Puzzle]]:
     """Puzzles of the files by split; a puzzle held out for evaluation is dropped from training."""
-    puzzles = read(config.path)
+    puzzles = read(path)
     if config.eval_path is not None:
         held = read(config.eval_path)
         keys = {puzzle.key for puzzle in held}
@@ -139,7 +143,7 @@ def _read_splits(config: CountdownConfig) -> dict[Split, list[Puzzle]]:
     for name, part in (("training", train), ("evaluation", held)):
         if not part:
             raise ValueError(
-                f"{config.path}: no {name} puzzle is left of {len(puzzles)}; change environment.eval_share "
+                f"{path}: no {name} puzzle is left of {len(puzzles)}; change environment.eval_share "
                 f"({config.eval_share}) or give environment.eval_path"
             )
     train = list(distinct(iter(train), config.train_tasks)) if config.train_tasks else train

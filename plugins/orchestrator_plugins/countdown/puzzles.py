@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeGuard
 
 from .expressions import Expression, ExpressionError, Operation, numbers_of, operators_of, parse, value, write
 
@@ -191,7 +191,7 @@ def _puzzle(row: Any) -> Puzzle:
     return Puzzle(numbers=puzzle.numbers, target=target, solution=verdict.expression)
 
 
-def _is_whole(candidate: Any) -> bool:
+def _is_whole(candidate: Any) -> TypeGuard[int]:
     return isinstance(candidate, int) and not isinstance(candidate, bool)
 
 

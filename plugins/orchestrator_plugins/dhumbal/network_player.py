@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from orchestrator.api import Context, Features, Prepares, Registry, Sampling, Speaks
+from orchestrator.api import Context, Environment, Features, Prepares, Sampling, Speaks
 
 from .config import NetworkConfig
 from .encodings import LENGTHS, choice, encode, head_size, legal_actions
 from .game import Round
+
+if TYPE_CHECKING:
+    from orchestrator.api import ComponentSource
 
 MODEL = "model.safetensors"
 
@@ -34,7 +37,7 @@ class NetworkPlayer:
 
     name = "network"
 
-    def __init__(self, config: NetworkConfig, seats: int, registry: Registry):
+    def __init__(self, config: NetworkConfig, seats: int, registry: ComponentSource):
         """Build the policy and load its weights.
 
         :raises FileNotFoundError: the checkpoint has no ``model.safetensors``
@@ -45,7 +48,7 @@ class NetworkPlayer:
         torch.manual_seed(config.seed)
         policy: Any = registry.build("policy", options.pop("use"), options)
         if isinstance(policy, Prepares):
-            policy.prepare(_Sizes(config), frozenset())
+            policy.prepare(cast("Environment", _Sizes(config)), frozenset())
         if config.checkpoint is not None:
             _load(policy.module, Path(config.checkpoint).expanduser())
         policy.refresh()

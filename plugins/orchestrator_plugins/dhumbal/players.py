@@ -74,6 +74,7 @@ def decide(game: Round, decision: bool | Sequence[int]) -> None:
     if game.phase == Phase.CALL:
         game.call(bool(decision))
     elif game.phase == Phase.DISCARD:
+        assert not isinstance(decision, bool)
         game.discard(decision)
     else:
         game.draw(bool(decision))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -74,7 +74,8 @@ class Replay:
         """The buffer as tensors and JSON values."""
         turns = [turn for group in self._groups for turn in group.rollouts[0].turns]
         cuts = [group.rollouts[0].cut_at for group in self._groups]
-        seen = [turn.observation for turn in turns] + [cut for cut in cuts if cut is not None]
+        # the environments of this plugin speak in features
+        seen = cast("list[Features]", [turn.observation for turn in turns] + [cut for cut in cuts if cut is not None])
         return {
             "temperature": self.temperature,
             "features": torch.from_numpy(np.stack([f.values for f in seen])) if seen else torch.zeros(0, 0),

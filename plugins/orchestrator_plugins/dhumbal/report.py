@@ -122,7 +122,7 @@ def _pairs(summary: Mapping[str, Any]) -> str:
 def _win_rates(summary: Mapping[str, Any]) -> str:
     """Win rates with their intervals; the study's as open marks."""
     published = TABLES[summary["published"]]
-    bars = []
+    bars: list[tuple[str, float, float, list[float]]] = []
     for row in summary["table"]:
         marks = [table[row["player"]].win_rate for table in published.values() if row["player"] in table]
         bars.append((row["player"], row["win_rate"], row["half_width"], marks))
@@ -131,7 +131,9 @@ def _win_rates(summary: Mapping[str, Any]) -> str:
 
 
 def _seats(summary: Mapping[str, Any]) -> str:
-    bars = [(f"seat {seat}", rate, 0.0, []) for seat, rate in enumerate(summary["seat_win_rate"])]
+    bars: list[tuple[str, float, float, list[float]]] = [
+        (f"seat {seat}", rate, 0.0, []) for seat, rate in enumerate(summary["seat_win_rate"])
+    ]
     return _bars(bars, "Rounds won by seat in percent; seat 0 moves first")
 
 

@@ -57,7 +57,7 @@ def legal_discards(hand: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     for card in cards:
         count += _RANK_COUNT[card]
         suits |= _SUIT_BIT[card]
-    sets = [(card,) for card in cards]
+    sets: list[tuple[int, ...]] = [(card,) for card in cards]
     same = count & _SAME
     runs = suits & suits >> 1 & suits >> 2
     if not same and not runs:

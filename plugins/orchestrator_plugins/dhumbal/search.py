@@ -118,7 +118,9 @@ class SearchPlayer:
 
     def discard(self, game: Round) -> Sequence[int]:
         """Discard what the search prefers."""
-        return self.choose(game)
+        cards = self.choose(game)
+        assert isinstance(cards, tuple)
+        return cards
 
     def draw(self, game: Round) -> bool:
         """Draw from where the search prefers."""

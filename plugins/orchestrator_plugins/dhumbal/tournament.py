@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orchestrator.api import Registry, Speaks, Split, Task, write_json
+from orchestrator.api import Speaks, Split, Task, write_json
 
 from .config import AnyPlayer, NetworkConfig, RandomConfig, SearchConfig, StyleConfig, TournamentConfig
 from .game import Round
 from .players import STYLES, Player, RandomPlayer, StylePlayer, play
+
+if TYPE_CHECKING:
+    from orchestrator.api import ComponentSource
 
 TIMED_EVERY = 16  # one round in so many is played with a clock on every decision
 
@@ -65,7 +68,7 @@ class TournamentEnvironment:
 class Tournament:
     """The whole state of a tournament; advances round by round, the same from a saved state as from none."""
 
-    def __init__(self, config: TournamentConfig, seed: int, registry: Registry | None = None):
+    def __init__(self, config: TournamentConfig, seed: int, registry: ComponentSource | None = None):
         self.config = config
         self.seed = config.seed if config.seed is not None else seed
         self.names = tuple(spec.name or spec.player for spec in config.players)
@@ -142,7 +145,7 @@ class Tournament:
         self.round, self.coins = state["round"], list(state["coins"])
         self.seconds, self.decisions = list(state["seconds"]), list(state["decisions"])
         for player, factor in zip(self.players, state["factors"], strict=True):
-            if factor is not None:
+            if factor is not None and isinstance(player, StylePlayer):
                 player.risk_factor = factor
 
 
@@ -205,7 +208,7 @@ def play_tournament(
     chronicle.restore(tournament)
     records = chronicle.rounds()
     while not tournament.over:
-        chunk = []
+        chunk: list[RoundRecord] = []
         while not tournament.over and len(chunk) < tournament.config.chunk:
             chunk.append(tournament.play_round())
         chronicle.save(tournament, chunk)
@@ -214,7 +217,7 @@ def play_tournament(
     return records
 
 
-def make_player(spec: AnyPlayer, seats: int, registry: Registry | None = None) -> Player:
+def make_player(spec: AnyPlayer, seats: int, registry: ComponentSource | None = None) -> Player:
     """Build a player from its options.
 
     :param seats: how many play; what a network sees depends on it
@@ -231,7 +234,7 @@ def make_player(spec: AnyPlayer, seats: int, registry: Registry | None = None) -
     if isinstance(spec, SearchConfig):
         from .search import Defect, Ismcts, Mcts
 
-        shared = {
+        shared: dict[str, Any] = {
             "iterations": spec.iterations,
             "exploration": spec.exploration,
             "seconds": spec.seconds,

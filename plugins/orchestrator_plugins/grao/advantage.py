@@ -38,8 +38,8 @@ def _metrics(batch: Batch, advantages: Tensor) -> dict[str, float]:
         return metrics
     level = torch.full((groups,), torch.nan, device=shown.device, dtype=batch.rewards.dtype)
     level[place[shown]] = batch.rewards[shown]
-    judgements = (batch.rewards - level[place])[~shown]
-    judgements = judgements[~judgements.isnan()].tolist()
+    above = (batch.rewards - level[place])[~shown]
+    judgements = above[~above.isnan()].tolist()
     return metrics | {
         "grao/demonstration_advantage/mean": float(advantages[shown].mean()),
         "grao/better_than_demonstration": relative_alignment_score(judgements),

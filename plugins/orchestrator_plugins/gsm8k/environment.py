@@ -57,6 +57,8 @@ class Gsm8kEpisode:
     """
 
     def __init__(self, config: Gsm8kConfig, task: Task):
+        assert isinstance(task.prompt, tuple)
+        assert task.reference is not None
         self._config, self._prompt = config, task.prompt
         self._right = Fraction(task.reference)
 

@@ -58,7 +58,7 @@ def last_number(text: str) -> Fraction | None:
 
 def agree(number: Fraction, right: Fraction) -> bool:
     """Whether two numbers are the same answer."""
-    return abs(number - right) <= TOLERANCE * max(1, abs(right))
+    return abs(number - right) <= TOLERANCE * max(Fraction(1), abs(right))
 
 
 def write(number: Fraction) -> str:

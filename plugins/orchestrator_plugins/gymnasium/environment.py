@@ -90,6 +90,7 @@ class GymnasiumEpisode:
         self._return, self._length = 0.0, 0
 
     def open(self) -> Features:
+        assert self._simulator is not None
         observation, info = self._simulator.reset(seed=self._seed)
         return self._features(observation, info)
 
@@ -101,6 +102,7 @@ class GymnasiumEpisode:
         (index,) = action.tokens
         if not 0 <= index < self._environment.actions:
             raise ValueError(f"action {index}: expected an index from 0 to {self._environment.actions - 1}")
+        assert self._simulator is not None
         observation, reward, terminated, truncated, info = self._simulator.step(index + self._environment.first_action)
         reward = float(reward)
         self._return += reward

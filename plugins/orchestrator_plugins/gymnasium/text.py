@@ -99,6 +99,7 @@ class GymnasiumTextEpisode:
         self._sound = False  # not while a call of the simulator may raise
 
     def open(self) -> Messages:
+        assert self._simulator is not None
         options = self._config.reset_options.get(self._task.metadata["kind"])
         observation, _ = self._simulator.reset(seed=self._task.metadata["seed"], options=options)
         first = self._message(self._config.prompt, self._environment.text_of(observation))
@@ -107,6 +108,7 @@ class GymnasiumTextEpisode:
 
     def step(self, action: Action) -> Feedback:
         """Say a text to the simulator, if it is one of its actions."""
+        assert self._simulator is not None
         self._length += 1
         text = (action.text or "").strip()
         cut = action.finish is Finish.LENGTH

@@ -70,7 +70,7 @@ class TrialRun:
 
     def _ship(self) -> None:
         result, stamp = self._result()  # before the rows: what it ends was written before it
-        self.status = result and result["status"]
+        self.status = None if result is None else result["status"]
         if result is not None and self.state["ended"] == stamp and not self._has_news():
             return
         self._open()

@@ -27,7 +27,7 @@ class ActorCritic(nn.Module):
         self.body = _layers(features, hidden, activation)
         self.actor = nn.Linear(width, actions)
         self.shares_body = critic == "head"
-        self.critic: nn.Module | None = None
+        self.critic: nn.Sequential | None = None
         if critic == "head":
             self.critic = nn.Sequential(nn.Linear(width, 1))
         elif critic == "separate":
@@ -45,6 +45,7 @@ class ActorCritic(nn.Module):
         logits = self.actor(hidden) if choose else None
         values = None
         if value:
+            assert self.critic is not None
             values = self.critic(hidden if self.shares_body else features).squeeze(-1)
         return logits, values
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,8 +48,9 @@ class MlpPolicy:
 
         :raises ConfigError: the environment declares no sizes, or values are wanted and ``critic`` is none
         """
+        declared: Any = environment  # sizes are its own, no part of the role
         try:
-            features, self._actions = int(environment.features), int(environment.actions)
+            features, self._actions = int(declared.features), int(declared.actions)
         except AttributeError as error:
             raise ConfigError(
                 [
@@ -79,7 +81,7 @@ class MlpPolicy:
         """
         if not contexts:
             return []
-        seen = [context.observations[-1] for context in contexts]
+        seen = cast("list[Features]", [context.observations[-1] for context in contexts])
         legal = np.stack([features.legal for features in seen])
         if not legal.any(axis=1).all():
             row = int((~legal.any(axis=1)).argmax())
@@ -107,7 +109,7 @@ class MlpPolicy:
 
         :raises ValueError: for anything but the index of an action
         """
-        encoded = []
+        encoded: list[tuple[int, ...]] = []
         for text in texts:
             if not text.strip().isdecimal() or int(text) >= self._actions:
                 raise ValueError(f"action {text!r}: expected an index from 0 to {self._actions - 1}")
@@ -120,18 +122,19 @@ class MlpPolicy:
         ``inputs``: features [B, T, D], actions [B, T], legal [B, T, A] (nowhere legal: padding), temperature [B].
         """
         seen: list[Features] = []
-        row, column = [], []
+        row: list[int] = []
+        column: list[int] = []
         for index, rollout in enumerate(rollouts):
             states = [turn.observation for turn in rollout.turns if turn.action.tokens]
             if rollout.cut_at is not None:
                 states.append(rollout.cut_at)
-            seen += states
+            seen += cast("list[Features]", states)
             row += [index] * len(states)
             column += range(len(states))
         batch, width = len(rollouts), max(column, default=0) + 1
-        features = torch.zeros(
-            batch, width, self.module.body[0].in_features if len(self.module.body) else self.module.actor.in_features
-        )
+        network = cast("ActorCritic", self.module)
+        first = cast("nn.Linear", network.body[0]) if len(network.body) else network.actor
+        features = torch.zeros(batch, width, first.in_features)
         legal = torch.zeros(batch, width, self._actions, dtype=torch.bool)
         actions, turn = np.zeros((batch, width), np.int64), np.full((batch, width), -1, np.int64)
         logprobs, bootstrap = np.zeros((batch, width), np.float32), np.zeros((batch, width), bool)
@@ -195,7 +198,7 @@ class MlpPolicy:
     def refresh(self) -> None:
         """Copy the trained weights to the network that acts."""
         if self._acting is None:
-            self._acting = copy.deepcopy(self.module).requires_grad_(False)
+            self._acting = copy.deepcopy(cast("ActorCritic", self.module)).requires_grad_(False)
         else:
             self._acting.load_state_dict(self.module.state_dict())
 

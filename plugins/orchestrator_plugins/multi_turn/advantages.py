@@ -171,6 +171,7 @@ class KlPenalised:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         if "inner" in state:
+            assert isinstance(self.inner, Stateful)
             self.inner.load_state_dict(state["inner"])
 
 

@@ -67,7 +67,8 @@ class ChainSearch:
         """
         config = self.config
         random = Random(f"chain_search expert {config.seed} {' '.join(chain)} {hops}")
-        played, at = [], 0
+        played: list[str] = []
+        at = 0
         while len(played) < config.max_turns:
             entity, errs = chain[at], random.random() < config.expert_error
             while errs and entity in chain:
@@ -88,6 +89,7 @@ class ChainSearchEpisode:
     """
 
     def __init__(self, config: ChainSearchConfig, task: Task):
+        assert isinstance(task.prompt, tuple)
         self._prompt = task.prompt
         chain: list[str] = list(task.metadata["chain"])
         self._links = dict(pairwise(chain))
@@ -105,16 +107,17 @@ class ChainSearchEpisode:
         turn = None if cut else _TURN.fullmatch(action.text or "")
         if turn is not None and turn[2] == "!":
             return self._answer(turn[3])
-        link = None
+        shown = NOTHING
         if turn is None:
             self._metrics["malformed"] += 1
         else:
             link = self._links.get(turn[3])
             self._metrics["searches"] += 1
             self._metrics["links"] += link is not None
+            if link is not None:
+                shown = f"{turn[3]}>{link}"
         if not self._left or (cut and self._cut_ends):
             return Feedback(observation=None, reward=0.0, done=True, metrics=dict(self._metrics))
-        shown = NOTHING if link is None else f"{turn[3]}>{link}"
         return Feedback(observation=_said(shown), reward=0.0, done=False, metrics=dict(self._metrics))
 
     def close(self) -> None:

@@ -90,6 +90,7 @@ class Curriculum:
         self._drawn, self._shares = dict(state["drawn"]), dict(state["shares"])
         self._outcomes = deque(state["outcomes"], maxlen=self.config.stages[self.stage].window)
         if "base" in state:
+            assert isinstance(self.base, Stateful)
             self.base.load_state_dict(state["base"])
 
     def _next(self, levels: Levels, weights: Mapping[str, float]) -> Task:

@@ -15,6 +15,7 @@ from orchestrator.api import (
     Episode,
     Evaluates,
     Feedback,
+    MultiAgentEpisode,
     Observation,
     RolloutGroup,
     Speaks,
@@ -98,8 +99,9 @@ class Mixture:
         found: dict[str, float] = {}
         for name, members in by_level.items():
             own = [replace(group, task=group.task.metadata["task"]) for group in members]
-            if isinstance(self._levels[name].world, Evaluates):
-                measured = self._levels[name].world.evaluate(own)
+            world = self._levels[name].world
+            if isinstance(world, Evaluates):
+                measured = world.evaluate(own)
                 found |= {f"{name}/{metric}": value for metric, value in measured.items()}
             rollouts = [rollout for group in members for rollout in group.rollouts]
             known = [float(rollout.metrics["correct"] > 0) for rollout in rollouts if "correct" in rollout.metrics]
@@ -117,7 +119,9 @@ class Mixture:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the worlds' states."""
         for name, own in state.items():
-            self._levels[name].world.load_state_dict(own)
+            world = self._levels[name].world
+            assert isinstance(world, Stateful)
+            world.load_state_dict(own)
 
     def _training(self) -> Iterator[Task]:
         weights = {name: level.weight for name, level in self._levels.items() if level.weight > 0}
@@ -171,7 +175,7 @@ class Placed:
 
     __slots__ = ("inner", "level")
 
-    def __init__(self, level: str, inner: Episode):
+    def __init__(self, level: str, inner: Episode | MultiAgentEpisode):
         self.level, self.inner = level, inner
 
     def open(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from orchestrator.api import Split
 
-from .worlds_config import WorldConfig
+from .worlds_config import SearchQAConfig, WorldConfig
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def range_of(content: str, *, training: bool = True, evaluation: bool = True) ->
     return next(name for name, end in zip(shares, ends, strict=True) if place < end)
 
 
-def wanted_range(config: WorldConfig, split: Split) -> Range:
+def wanted_range(config: WorldConfig | SearchQAConfig, split: Split) -> Range:
     """The range a split draws from under these options."""
     return Range(config.train_on if Split(split) is Split.TRAIN else config.evaluate_on)
 

@@ -6,7 +6,8 @@ Both estimators are the token-level one of the core on another layout: one colum
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from torch import Tensor
 from orchestrator.api import expect_shape, generalised_advantages
 
 
-class Turns(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
     """Where the turns of a batch lie."""
 
     place: Tensor  # [B, T] int64: which of its row's turns a token belongs to, 0 outside ``mask``

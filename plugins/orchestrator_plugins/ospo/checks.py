@@ -12,8 +12,9 @@ def plan_problems(trials: Sequence[TrialSpec]) -> list[Problem]:
     found: dict[str, Problem] = {}
     for trial in trials:
         settings = trial.settings
-        policy = settings.policy.use if settings.policy else None
-        if policy == "pair_scorer" and settings.policy.options.get("epsilon", 1.0) > 0:
+        policy = settings.policy
+        name = policy.use if policy is not None else None
+        if policy is not None and name == "pair_scorer" and policy.options.get("epsilon", 1.0) > 0:
             temperature = settings.evaluation.temperature
             if temperature != 0:
                 found["evaluation.temperature"] = Problem(
@@ -21,9 +22,9 @@ def plan_problems(trials: Sequence[TrialSpec]) -> list[Problem]:
                     f"it is {temperature}, so evaluation would explore as training does; set it to 0, "
                     f"which matches by the network's own scores, or set policy.epsilon to 0",
                 )
-        if policy in ("nearest", "best_pair") and settings.schedule.steps > 0:
+        if name in ("nearest", "best_pair") and settings.schedule.steps > 0:
             found["schedule.steps"] = Problem(
-                "schedule.steps", f"{policy} is not trained; set it to 0: the evaluation is its result"
+                "schedule.steps", f"{name} is not trained; set it to 0: the evaluation is its result"
             )
         if settings.environment.use == "dispatch":
             turns, minutes = settings.sampling.max_turns, settings.environment.options.get("minutes", 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -120,5 +121,5 @@ def _zone_index(city: City, ids: np.ndarray) -> np.ndarray:
     return np.where(city.ids[order][place] == ids, order[place], -1)
 
 
-def _stamp(started: np.ndarray, pick: np.ufunc) -> str:
+def _stamp(started: np.ndarray, pick: Callable[[np.ndarray], object]) -> str:
     return str(pick(started)) if len(started) else "never"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,8 @@ class PairNetwork(nn.Module):
         :param vehicle_of: [P] int64, index into ``vehicles``
         :returns: [P]
         """
-        own, seen = self._first_layer()
-        first = (vehicles @ own.T + self.score[0].bias)[vehicle_of] + pairs @ seen.T
+        own, seen, bias = self._first_layer()
+        first = (vehicles @ own.T + bias)[vehicle_of] + pairs @ seen.T
         return self.score[1:](first).squeeze(-1)
 
     def all_logits(self, vehicles: Tensor, requests: Tensor, minutes: Tensor | None) -> Tensor:
@@ -49,8 +50,8 @@ class PairNetwork(nn.Module):
         :param minutes: [N, M] the last input of a pair, where there is one
         :returns: [N, M]
         """
-        own, seen = self._first_layer()
-        by_vehicle = vehicles @ own.T + self.score[0].bias
+        own, seen, bias = self._first_layer()
+        by_vehicle = vehicles @ own.T + bias
         by_request = requests @ seen[:, : requests.shape[1]].T
         step = max(1, CHUNK // max(len(requests), 1))
         rows = []
@@ -63,11 +64,12 @@ class PairNetwork(nn.Module):
 
     def values(self, vehicles: Tensor) -> Tensor:
         """[N, 23] to [N]."""
+        assert self.critic is not None
         return self.critic(vehicles).squeeze(-1)
 
-    def _first_layer(self) -> tuple[Tensor, Tensor]:
-        weight = self.score[0].weight
-        return weight[:, : self.vehicle], weight[:, self.vehicle :]
+    def _first_layer(self) -> tuple[Tensor, Tensor, Tensor]:
+        first = cast("nn.Linear", self.score[0])
+        return first.weight[:, : self.vehicle], first.weight[:, self.vehicle :], first.bias
 
 
 def _perceptron(inputs: int, hidden: Sequence[int]) -> nn.Sequential:

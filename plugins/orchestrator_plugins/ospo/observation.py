@@ -128,6 +128,9 @@ class VehicleView(Features):
 
     __slots__ = ("row", "snapshot")
 
+    row: int
+    snapshot: Snapshot
+
     def __init__(self, snapshot: Snapshot, row: int):
         object.__setattr__(self, "snapshot", snapshot)
         object.__setattr__(self, "row", row)

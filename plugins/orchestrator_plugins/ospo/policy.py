@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,13 +67,14 @@ class PairScorer:
             raise ConfigError(
                 [Problem("policy", f"pair_scorer plays the environment dispatch, not {type(environment).__name__}")]
             )
-        self._pair_features = environment.pair_features
+        sizes: Any = environment  # its own, no part of the role
+        self._pair_features = sizes.pair_features
         with torch.random.fork_rng(devices=[], enabled=self.config.seed is not None):
             if self.config.seed is not None:
                 torch.manual_seed(self.config.seed)
             self.module = PairNetwork(
-                environment.vehicle_features,
-                environment.pair_features,
+                sizes.vehicle_features,
+                sizes.pair_features,
                 self.config.hidden,
                 critic=Column.VALUE in wanted,
             )
@@ -87,12 +88,12 @@ class PairScorer:
         """
         actions: list[Action] = [IDLE] * len(contexts)
         for places in worlds(contexts):
-            view, how = contexts[places[0]].observations[-1], sampling[places[0]]
+            snapshot, how = views(contexts, places[:1])[0].snapshot, sampling[places[0]]
             if how.top_k or how.top_p < 1:
                 raise ValueError("pair_scorer matches; top_k and top_p have no meaning here, leave them at 0 and 1")
             asked = contexts, places
-            epsilon = self._epsilon(contexts[places[0]].episode, view.snapshot) if how.temperature else 0.0
-            for place, slot, logprob in self._match(view.snapshot, *asked, how.temperature or 1.0, epsilon):
+            epsilon = self._epsilon(contexts[places[0]].episode, snapshot) if how.temperature else 0.0
+            for place, slot, logprob in self._match(snapshot, *asked, how.temperature or 1.0, epsilon):
                 actions[place] = Action(tokens=(slot,), logprobs=(logprob,))
         return actions
 
@@ -113,17 +114,17 @@ class PairScorer:
             ]
             for rollout in rollouts
         ]
-        views = [turn.observation for row in made for _, turn in row]
+        seen = cast("list[VehicleView]", [turn.observation for row in made for _, turn in row])
         batch, width = len(rollouts), max(map(len, made), default=0) or 1
-        most = max((len(view.snapshot.requests) for view in views), default=0) or 1
-        vehicles = np.zeros((batch, width, self.module.vehicle), np.float32)
+        most = max((len(view.snapshot.requests) for view in seen), default=0) or 1
+        vehicles = np.zeros((batch, width, self._network.vehicle), np.float32)
         pairs = np.zeros((batch, width, most, self._pair_features), np.float32)
         legal = np.zeros((batch, width, most), bool)
         actions, turn_of = np.zeros((batch, width), np.int64), np.full((batch, width), -1, np.int64)
         logprobs = np.zeros((batch, width), np.float32)
         for row, decisions in enumerate(made):
             for column, (step, turn) in enumerate(decisions):
-                view: VehicleView = turn.observation
+                view = cast("VehicleView", turn.observation)
                 count = len(view.snapshot.requests)
                 vehicles[row, column] = view.snapshot.vehicles[view.row]
                 pairs[row, column, :count] = view.pairs()
@@ -150,17 +151,18 @@ class PairScorer:
 
         :raises RuntimeError: values are wanted of a policy without a critic
         """
-        if Column.VALUE in wanted and self.module.critic is None:
+        network = self._network
+        if Column.VALUE in wanted and network.critic is None:
             raise RuntimeError("this policy was prepared without a critic; declare (.., VALUE) in `needs`")
         legal = inputs["legal"]
         present = legal.any(-1)
         vehicles, legal = inputs["vehicles"][present], legal[present]
         found: dict[Column, Tensor] = {}
         if Column.VALUE in wanted:
-            found[Column.VALUE] = self.module.values(vehicles)
+            found[Column.VALUE] = network.values(vehicles)
         if wanted - {Column.VALUE}:
             sample, slot = legal.nonzero(as_tuple=True)
-            listed = self.module.pair_logits(vehicles, inputs["pairs"][present][sample, slot], sample)
+            listed = network.pair_logits(vehicles, inputs["pairs"][present][sample, slot], sample)
             temperature = inputs["temperature"][:, None].expand_as(present)[present]
             logits = listed.new_full(legal.shape, MASKED).index_put((sample, slot), listed / temperature[sample])
             found |= _statistics(logits, legal, inputs["actions"][present], wanted)
@@ -169,7 +171,7 @@ class PairScorer:
     def refresh(self) -> None:
         """Copy the trained weights to the network that acts."""
         if self._acting is None:
-            self._acting = copy.deepcopy(self.module).requires_grad_(False)
+            self._acting = copy.deepcopy(self._network).requires_grad_(False)
         else:
             self._acting.load_state_dict(self.module.state_dict())
 
@@ -181,6 +183,10 @@ class PairScorer:
         """Go on exploring where the checkpoint stopped."""
         self.episodes = int(state["episodes"])
         self._rates.clear()
+
+    @property
+    def _network(self) -> PairNetwork:
+        return cast("PairNetwork", self.module)  # once prepared
 
     def _epsilon(self, episode: str, snapshot: Snapshot) -> float:
         """Exploration rate of a training episode, set when it opens."""
@@ -205,9 +211,9 @@ class PairScorer:
             raise RuntimeError("pair_scorer does not know its sizes yet; call prepare(environment, wanted) first")
         if not len(snapshot.requests):
             return []
-        rows = np.array([contexts[place].observations[-1].row for place in places])
+        rows = np.array([view.row for view in views(contexts, places)])
         with torch.inference_mode():
-            device = self._acting.score[0].weight.device
+            device = next(self._acting.score.parameters()).device
             minutes = None if snapshot.minutes is None else torch.from_numpy(snapshot.minutes[rows]).to(device)
             logits = self._acting.all_logits(
                 torch.from_numpy(snapshot.vehicles[rows]).to(device),
@@ -237,6 +243,11 @@ def worlds(contexts: Sequence[Context]) -> list[list[int]]:
             raise ValueError(f"pair_scorer reads observations of dispatch, not {type(view).__name__}")
         grouped.setdefault(id(view.snapshot), []).append(place)
     return list(grouped.values())
+
+
+def views(contexts: Sequence[Context], places: Sequence[int]) -> list[VehicleView]:
+    """What the contexts at places that ``worlds`` returned see now."""
+    return cast("list[VehicleView]", [contexts[place].observations[-1] for place in places])
 
 
 def _uniforms(seeds: Sequence[int], count: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from orchestrator.api import Action, Column, Context, Packed, Rollout, Sampling,
 
 from .matching import NEVER, match
 from .observation import Snapshot
-from .policy import IDLE, worlds
+from .policy import IDLE, views, worlds
 
 WORTH = 100.0  # of a pair in `nearest`, less the minutes to the pick-up: any pair within 100 minutes beats none
 
@@ -37,8 +37,9 @@ class Yardstick:
         """Match every world; certain of what it does, so each log-probability is 0."""
         actions: list[Action] = [IDLE] * len(contexts)
         for places in worlds(contexts):
-            snapshot = contexts[places[0]].observations[-1].snapshot
-            rows = np.array([contexts[place].observations[-1].row for place in places])
+            seen = views(contexts, places)
+            snapshot = seen[0].snapshot
+            rows = np.array([view.row for view in seen])
             free = np.flatnonzero(~snapshot.busy[rows])
             if not len(free) or not len(snapshot.requests):
                 continue

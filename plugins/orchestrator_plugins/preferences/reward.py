@@ -32,5 +32,6 @@ class Preference:
 
 
 def _part(scores: Sequence[float] | None, place: int) -> dict[str, float]:
-    known = scores is not None and math.isfinite(scores[place])
-    return {"score": float(scores[place])} if known else {}
+    if scores is None or not math.isfinite(scores[place]):
+        return {}
+    return {"score": float(scores[place])}

@@ -33,7 +33,8 @@ def plan_problems(plan: Any) -> list[Problem]:
 
 def _phases(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """A trial and the phases it starts with, each with what its keys' paths begin with."""
-    prefix, phase = "", config
+    prefix = ""
+    phase: Mapping[str, Any] | None = config
     while phase:
         yield prefix, phase
         prefix, phase = f"{prefix}start.", phase.get("start")

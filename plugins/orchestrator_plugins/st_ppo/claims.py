@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 DROP = 0.2  # a collapse: success this far, absolutely, below its maximum so far ...
@@ -64,7 +65,7 @@ Arms = Mapping[str, Sequence[Run]]
 """Runs by method: token, turn, s, st; replayed for the control."""
 
 
-def collapse(success: Sequence[float], *, drop: float = DROP, stay: int = STAY) -> int | None:
+def collapse(success: ArrayLike, *, drop: float = DROP, stay: int = STAY) -> int | None:
     """Index of the first iteration from which success stays ``drop`` below its maximum so far; None: it never did.
 
     :param stay: iterations it must stay there; those that had no time to are no collapse
@@ -76,7 +77,7 @@ def collapse(success: Sequence[float], *, drop: float = DROP, stay: int = STAY) 
     return None
 
 
-def rise_before(norms: Sequence[float], at: int, *, window: int = WINDOW) -> float | None:
+def rise_before(norms: ArrayLike, at: int, *, window: int = WINDOW) -> float | None:
     """Spearman correlation of ‖C‖ with time up to an iteration; None with fewer than four iterations to go by.
 
     Ranks do not see the logarithm.
@@ -115,7 +116,7 @@ def collapsed_share(runs: Sequence[Run], *, with_down: bool = False) -> float:
     return float(np.mean([run.collapsed_at is not None or (with_down and run.is_down) for run in runs]))
 
 
-def _low(success: Sequence[float], drop: float) -> np.ndarray:
+def _low(success: ArrayLike, drop: float) -> np.ndarray:
     """Where success is ``drop`` below its maximum so far; not where it is unknown."""
     values = np.asarray(success, dtype=float)
     return values <= np.fmax.accumulate(values) - drop + 1e-12
@@ -152,8 +153,9 @@ def _final_success(arms: Arms) -> Claim:
     pairs = {"ST-PPO - S-PPO": ("st", "s"), "S-PPO - Token-PPO": ("s", "token"), "ST-PPO - Token-PPO": ("st", "token")}
     if not _present(arms, "token", "s", "st"):
         return Claim("F3", words, "untested", "needs Token-PPO, S-PPO and ST-PPO")
-    found = {name: paired_difference(arms[one], arms[other]) for name, (one, other) in pairs.items()}
-    if any(interval is None for interval in found.values()):
+    differences = {name: paired_difference(arms[one], arms[other]) for name, (one, other) in pairs.items()}
+    found = {name: interval for name, interval in differences.items() if interval is not None}
+    if len(found) < len(pairs):
         return Claim("F3", words, "undecided", "fewer than two seeds in common")
     evidence = "; ".join(f"{name} {i.mean:+.2f} [{i.low:+.2f}, {i.high:+.2f}]" for name, i in found.items())
     alike, *above = found.values()
@@ -164,10 +166,10 @@ def _final_success(arms: Arms) -> Claim:
 
 def _norm_rises(arms: Arms) -> Claim:
     words = "The norm of the clipped-away gradient rises before each collapse of Token-PPO (Spearman above 0.5)"
-    collapsed = [run for run in arms.get("token", ()) if run.collapsed_at is not None]
+    collapsed = [(run, at) for run in arms.get("token", ()) if (at := run.collapsed_at) is not None]
     if not collapsed:
         return Claim("F4", words, "untested", "no collapse of Token-PPO")
-    found = [rise_before(run.clipped_norm, run.collapsed_at) for run in collapsed]
+    found = [rise_before(run.clipped_norm, at) for run, at in collapsed]
     known = [value for value in found if value is not None]
     evidence = ", ".join("too early" if value is None else f"{value:+.2f}" for value in found)
     if not known:

@@ -105,8 +105,8 @@ class Games:
             except FileNotFoundError:
                 return _MISSING
             file = self.folder / str(seed) / "game.z8"
-            about = None if "unusable" in about else about | {"walkthrough": tuple(about["walkthrough"])}
-            self._known[seed] = None if about is None else Game(seed=seed, file=file, **about)
+            usable = None if "unusable" in about else about | {"walkthrough": tuple(about["walkthrough"])}
+            self._known[seed] = None if usable is None else Game(seed=seed, file=file, **usable)
         return self._known[seed]
 
     def _about(self, seed: int) -> dict[str, Any]:

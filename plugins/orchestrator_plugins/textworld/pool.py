@@ -76,7 +76,7 @@ class Pool:
         self._fill(len(asks))
         for place, ask in enumerate(asks):
             ask.place = place
-            home = self._homes.get(ask.game)
+            home = None if ask.game is None else self._homes.get(ask.game)
             (waiting if home is None else home.waiting).append(ask)
         try:
             self._work(waiting, answers)
@@ -172,6 +172,9 @@ class _Worker:
             env=os.environ
             | {"PYTHONHASHSEED": "0", "TMPDIR": self.folder, "TEXTWORLD_POOL_FOLDER": self.folder, **ONE_THREAD},
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self.stdout = self.process.stdin, self.process.stdout
         self.sent: deque[Ask] = deque()
         self.limits: deque[float] = deque()
         self.waiting: deque[Ask] = deque()
@@ -198,8 +201,8 @@ class _Worker:
         if not self.sent:
             self.since = time.monotonic()
         try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.flush()
         except BrokenPipeError:  # it ended before this request, which is not to blame
             self.waiting.appendleft(ask)
             self.ended = self.ended or not self.sent  # else what it answered is read first
@@ -209,7 +212,7 @@ class _Worker:
 
     def read(self) -> list[bytes]:
         """Whole answers that have come; ``ended`` is set when no more will."""
-        read = os.read(self.process.stdout.fileno(), 1 << 16)
+        read = os.read(self.stdout.fileno(), 1 << 16)
         self.ended = self.ended or not read
         *lines, self._rest = (self._rest + read).split(b"\n")
         self.answered = self.answered or bool(lines)
@@ -239,7 +242,7 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
         return []
     with selectors.DefaultSelector() as selector:
         for worker in busy:
-            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            selector.register(worker.stdout, selectors.EVENT_READ, worker)
         patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
         return [key.data for key, _ in selector.select(patience)]
 
@@ -248,7 +251,7 @@ def _end(worker: _Worker) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
-    for pipe in (worker.process.stdin, worker.process.stdout, worker._log):
+    for pipe in (worker._stdin, worker.stdout, worker._log):
         with contextlib.suppress(BrokenPipeError):
             pipe.close()
     shutil.rmtree(worker.folder, ignore_errors=True)

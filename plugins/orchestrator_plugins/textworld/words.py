@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 
-from orchestrator.api import Action, Messages, Split
+from orchestrator.api import Action, Observation, Split
 
 from .environment import TextWorld
 
@@ -22,8 +22,9 @@ def texts_of(environment: TextWorld, games: int) -> Iterator[str]:
     for task in islice(environment.tasks(Split.TRAIN), games):
         episode = environment.start(task, 0)
         yield _content(episode.open())
-        vain = ASTRAY[: max(0, environment.config.turns - len(task.demonstration))]
-        for command in (*vain, *task.demonstration):
+        walkthrough = task.demonstration or ()
+        vain = ASTRAY[: max(0, environment.config.turns - len(walkthrough))]
+        for command in (*vain, *walkthrough):
             feedback = episode.step(Action(tokens=(0,), logprobs=(0.0,), text=command))
             yield command
             if feedback.observation is not None:
@@ -65,5 +66,6 @@ def _joined(parts: Sequence[str], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(joined)
 
 
-def _content(observation: Messages) -> str:
+def _content(observation: Observation) -> str:
+    assert isinstance(observation, tuple)
     return "\n".join(message["content"] for message in observation)

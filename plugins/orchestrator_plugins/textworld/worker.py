@@ -14,12 +14,11 @@ import queue
 import select
 import shutil
 import signal
-import sys
 import threading
 import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 IDLE_GAMES = 128  # interpreters kept for the next plays, of the same game at best
 CHANCE = 1  # seed of a game's own dice, so that a play can be repeated
@@ -164,7 +163,7 @@ def _simple(options: dict[str, Any], settings: Any) -> Any:
     return make({"rewards": options["density"], "goal": options["goal"], "test": False}, settings)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Answer requests until the parent is gone."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the interpreter prints: not into the answers
@@ -200,4 +199,4 @@ def _read(requests: queue.Queue[bytes], parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

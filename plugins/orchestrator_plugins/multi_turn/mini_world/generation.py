@@ -153,7 +153,7 @@ class _Builder:
         self._unlock(way, held)
         return self._take(self._item(), way)
 
-    def _through_the_door(self, held: str | None) -> str:
+    def _through_the_door(self, held: str | None) -> str | None:
         beyond = [room for room in self.rooms if room not in self.open_to]
         self._walk(self._side())
         self._unlock(DOOR, held)
@@ -244,6 +244,7 @@ class _Builder:
         }
 
     def _side(self) -> str:
+        assert self.door is not None
         return self.door[0]
 
     def _near(self, room: str, left: int) -> bool:

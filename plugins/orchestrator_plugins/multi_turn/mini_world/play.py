@@ -160,6 +160,7 @@ class Play:
                 return self.home(step.other)
         if step.thing != DOOR:
             return self.world.containers[step.thing]
+        assert self.world.door is not None
         near, far = self.world.door
         return far if self.room == far else near
 

@@ -111,6 +111,7 @@ class SearchQAEpisode:
     """
 
     def __init__(self, config: SearchQAConfig, index: Index, task: Task):
+        assert isinstance(task.prompt, tuple)
         self._config, self._index, self._prompt = config, index, task.prompt
         self._answers: list[str] = list(task.metadata["answers"])
         self._wanted = set(task.metadata["passages"])
