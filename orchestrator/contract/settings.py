@@ -213,6 +213,12 @@ class ReportSettings(Section):
     mode: Literal["max", "min"] = Field("max", description="whether more is better")
     confidence: float = Field(0.95, gt=0, lt=1, description="of intervals and of the verdict")
     baseline: str | None = Field(None, description="arm the others are compared with; null: the first")
+    margin: float | None = Field(
+        None,
+        gt=0,
+        description="differences smaller than this do not matter, in points of the metric (0.05: five points of "
+        "pass@1); null: no arm is called equivalent",
+    )
 
 
 MODEL_FILE = "model.safetensors"  # the weights in a checkpoint's folder, as transformers names them

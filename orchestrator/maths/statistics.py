@@ -95,40 +95,6 @@ def bootstrap_interval(
     return Interval(float(low), float(high))
 
 
-def welch(treatment: ArrayLike, control: ArrayLike) -> TTest:
-    """Compare two means without assuming equal spread.
-
-    Without any spread in either sample the t statistic does not exist; the p-value is then that of the exact
-    permutation test, 2 / C(n + m, n), which no sample of this size could undercut.
-
-    :param treatment: at least two values
-    :param control: at least two values
-    :raises ValueError: for fewer
-    Source: Welch 1947, with the degrees of freedom of Satterthwaite 1946.
-    """
-    a, b = _sample(treatment, "treatment"), _sample(control, "control")
-    difference = float(a.mean() - b.mean())
-    if _constant(a) and _constant(b):
-        p = 1.0 if _constant(np.concatenate([a, b])) else min(1.0, 2 / math.comb(a.size + b.size, a.size))
-        return TTest(difference, 0.0, math.nan, p)
-    share_a, share_b = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
-    error = float(np.sqrt(share_a + share_b))
-    df = float((share_a + share_b) ** 2 / (share_a**2 / (a.size - 1) + share_b**2 / (b.size - 1)))
-    return TTest(difference, error, df, _two_sided(difference / error, df))
-
-
-def paired(treatment: ArrayLike, control: ArrayLike) -> TTest:
-    """Test the mean of the differences of values that belong together.
-
-    :param treatment: at least two values, in the order of ``control``
-    :raises ValueError: for fewer, or for samples of different sizes
-    """
-    a, b = _sample(treatment, "treatment"), _sample(control, "control")
-    if a.size != b.size:
-        raise ValueError(f"paired samples of {a.size} and {b.size} values; expected the same number")
-    return one_sample(a - b)
-
-
 def one_sample(values: ArrayLike) -> TTest:
     """Test a mean against zero.
 
@@ -171,11 +137,6 @@ def t_interval(mean: float, error: float, df: float, confidence: float = 0.95) -
     return Interval(float(mean) - reach, float(mean) + reach)
 
 
-def bonferroni(p: float, comparisons: int) -> float:
-    """Raise a p-value for being one of several."""
-    return min(1.0, p * comparisons)
-
-
 def cohens_d(treatment: ArrayLike, control: ArrayLike) -> float:
     """Difference of means in pooled standard deviations; infinite when there is a difference but no spread.
 
@@ -215,31 +176,6 @@ def probability_of_improvement(
     drawn = ((times_a @ wins) * times_b).sum(axis=1) / wins.size
     low, high = np.quantile(drawn, _expanded_tails(wins.shape, confidence))
     return float(wins.mean()), Interval(float(low), float(high))
-
-
-def seeds_needed(effect: float, *, alpha: float = 0.05, power: float = 0.8, most: int = 10_000) -> int | None:
-    """Seeds per arm after which a two-sample t-test would find an effect of this size.
-
-    :param effect: Cohen's d
-    :param alpha: two-sided level of the test
-    :param power: probability of finding it
-    :returns: at least 2; None beyond ``most``
-
-    The usual approximation n = 2 ((t_{1-alpha/2} + t_power) / d)^2, iterated in the degrees of freedom.
-    """
-    if not effect:
-        return None
-    if math.isinf(effect):
-        return 2
-    for count in range(2, 200):
-        if count >= _seeds(effect, alpha, power, df=2 * (count - 1)):
-            return count
-    approximate = math.ceil(_seeds(effect, alpha, power, df=400))
-    return approximate if approximate <= most else None
-
-
-def _seeds(effect: float, alpha: float, power: float, df: float) -> float:
-    return 2 * ((stdtrit(df, 1 - alpha / 2) + stdtrit(df, power)) / effect) ** 2
 
 
 def _two_sided(t: float, df: float) -> float:

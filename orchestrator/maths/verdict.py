@@ -136,6 +136,11 @@ def bound(
     return float(tops[-beyond])
 
 
+def both_sides(confidence: float) -> float:
+    """Confidence of the interval that two one-sided tests, each at this confidence, look at: 0.90 for 0.95."""
+    return max(0.0, 1 - 2 * (1 - confidence))
+
+
 def adjusted_p(ratio: ArrayLike, counts: Sequence[int], *, prior: float = PRIOR, spread: float = SPREAD) -> Array:
     """Chance of every arm's distance, for being one of several, step by step downwards.
 
@@ -177,8 +182,8 @@ def decide(
     """Apply the rule of this module.
 
     The simultaneous interval of an arm that only the later steps name is cut at zero: its sign is known, how far from
-    zero it stays is not. Read the margin's test in it: an arm is equivalent when the interval at confidence
-    1 - 2 (1 - ``confidence``), just as simultaneous, lies within the margin.
+    zero it stays is not. An arm is equivalent when its interval at :func:`both_sides` of the confidence, just as
+    simultaneous, lies within the margin.
 
     :param means: [..., A] means over seeds of what each seed counts by, the baseline first
     :param variances: [..., A] unbiased, over seeds
@@ -202,7 +207,7 @@ def decide(
     low, high = difference - reach, difference + reach
     equivalent = np.zeros(named.shape, dtype=bool)
     if margin is not None:
-        within = bound(counts, 1 - 2 * (1 - confidence), **reference) * error
+        within = bound(counts, both_sides(confidence), **reference) * error
         equivalent = known & (named == 0) & (np.abs(difference) + within < margin)
     return Findings(
         difference=difference,

@@ -14,7 +14,7 @@ from orchestrator.runs import machine
 from orchestrator.runs.read import COST, TrialData
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study, comparable, differences
-from orchestrator.verdict.judge import Verdict
+from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.study import judge_study
 from orchestrator.verdict.wording import count_text
 

@@ -1,15 +1,9 @@
-"""The report's figures: matplotlib to SVG, colours told apart by the colour-blind, labels beside the lines.
-
-Inline figures take their colours from the page's style sheet, so that they follow light and dark; saved ones carry
-their own.
-"""
+"""The report's figures: what arms learned, what the search tried, whether training was sound."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -18,25 +12,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from orchestrator.experiment import search
-from orchestrator.maths.statistics import bootstrap_interval, interquartile_mean
+from orchestrator.maths.statistics import bootstrap_interval
+from orchestrator.report.contrasts import differences, seeds
+from orchestrator.report.drawing import (
+    CROWD,
+    DASHES,
+    INK,
+    MARKERS,
+    MUTED,
+    SOLID,
+    STYLE,
+    WIDE,
+    Drawing,
+    label_ends,
+    one_panel,
+    svg_text,
+)
 from orchestrator.runs.curves import Curve, by_arm, costless
 from orchestrator.runs.read import COST
 from orchestrator.runs.study import PALETTE, Study
-from orchestrator.verdict.wording import count_text, metric_label
+from orchestrator.verdict.wording import count_text, metric_label, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from orchestrator.contract.settings import Experiment
-    from orchestrator.verdict.judge import Verdict
+    from orchestrator.verdict.outcome import Verdict
 
-INK, MUTED, LINE = "#1b2027", "#5d6875", "#dde2e8"
-DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-SOLID = 5  # arms drawn with solid lines; colour alone does not tell more apart
-CROWD = 5  # from so many arms on, single seeds are left out and bands are fainter
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RESAMPLES = 2_000  # of the bands
-WIDE = 13.6  # inches of a figure over the page's whole width, so that its text is as large as the others'
 GRID = 41  # places at which a band is computed
 
 HEALTH = {  # what says whether training was sound, by metric
@@ -47,67 +50,17 @@ HEALTH = {  # what says whether training was sound, by metric
     "train/grad_norm": "gradient norm",
     "train/act_train_logprob_gap": "act/train log-probability gap",
 }
-_STYLE = {
-    "font.size": 10,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.7,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "lines.linewidth": 1.9,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "orchestrator",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Drawing:
-    """One figure: where it goes, what it shows."""
-
-    name: str  # file-name safe
-    title: str
-    caption: str
-    svg: str  # a whole SVG file, its background transparent
-    wide: bool = False
-
-    def inline(self) -> str:
-        """The figure as an ``<svg>`` element for a page with this report's style sheet."""
-        svg = self.svg[self.svg.index("<svg") :]
-        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-        svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-        svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
-        svg = svg.replace("url(#", f"url(#{self.name}-").replace('href="#', f'href="#{self.name}-')
-        for index, colour in enumerate(PALETTE):
-            svg = svg.replace(colour, f"var(--arm-{index})")
-        svg = svg.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(LINE, "var(--line)")
-        svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-        return svg.replace("<svg", f'<svg role="img" aria-label="{self.title}"', 1)
-
-    def standalone(self) -> str:
-        """The figure as the text of an SVG file, on white."""
-        return re.sub(r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', self.svg, count=1)
 
 
 def draw(study: Study, verdict: Verdict | None) -> list[Drawing]:
     """Draw every figure the study has data for."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         colours = {arm: index for index, arm in enumerate(study.arms)}
         drawings: list[Drawing] = []
         if verdict is not None:
+            drawings += differences(verdict, colours)
+            drawings += seeds(verdict, colours)
             drawings += _learning_curves(study, verdict, colours)
-            drawings += _seeds(verdict, colours)
             drawings += _pass_at_k(study, verdict, colours)
         drawings += _search(study, verdict, colours)
         drawings += _health(study, colours)
@@ -125,7 +78,7 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
         curves = [curve for trial in trials if (curve := trial.curve(verdict.metric, cost)) is not None]
         if not curves or max(curve.reach for curve in curves) == 0:
             continue
-        figure, axes = _one_panel()
+        figure, axes = one_panel()
         crowded, ends = len({curve.arm for curve in curves}) >= CROWD, {}
         idle, widest = costless(curves), max(curve.reach for curve in curves)
         for arm, found in by_arm(curves).items():
@@ -133,9 +86,9 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
             reach = widest if arm in idle else min(curve.reach for curve in found)
             ends[arm] = _band(axes, found, colours[arm], verdict.confidence, reach=reach, crowded=crowded)
         if mark:
-            axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+            axes.axvspan(verdict.window.low, mark, color=MUTED, alpha=0.12, linewidth=0, zorder=0)
             axes.annotate(
-                f"compared at {count_text(mark)}",
+                "compared here",
                 (mark, 0.015),
                 xycoords=("data", "axes fraction"),
                 xytext=(-4, 0),
@@ -148,14 +101,15 @@ def _learning_curves(study: Study, verdict: Verdict, colours: Mapping[str, int])
         axes.set_ylabel(label)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))
         axes.margins(x=0.01)
-        _label_ends(axes, ends, colours)
+        label_ends(axes, ends, colours)
         drawings.append(
             Drawing(
                 name=name,
                 title=f"{label} against {axis}",
-                caption=f"Interquartile mean over seeds with its {100 * verdict.confidence:.3g} % bootstrap band"
-                + ("." if crowded else "; single seeds faint."),
-                svg=_svg(figure),
+                caption=f"Mean over seeds with its {percent(verdict.confidence)} bootstrap band"
+                + ("." if crowded else "; single seeds faint.")
+                + (" Grey: the stretch of cost over which curves are averaged." if mark else ""),
+                svg=svg_text(figure),
             )
         )
     return drawings
@@ -168,47 +122,15 @@ def _band(
     shade, dash = PALETTE[colour % len(PALETTE)], DASHES[(colour // SOLID) % len(DASHES)]
     places = np.linspace(max(float(curve.costs[0]) for curve in curves), reach, GRID)
     values = np.array([curve.at(places) for curve in curves])  # [seeds, places]
-    centre = interquartile_mean(values, axis=0)
+    centre = values.mean(axis=0)
     if len(curves) > 1:
         for curve in () if crowded else curves:
             axes.plot(curve.costs, curve.values, color=shade, linewidth=0.8, alpha=0.35, zorder=2)
-        bands = [
-            bootstrap_interval([column], interquartile_mean, confidence=confidence, resamples=RESAMPLES)
-            for column in values.T
-        ]
+        bands = [bootstrap_interval([column], _mean, confidence=confidence, resamples=RESAMPLES) for column in values.T]
         low, high = np.array(bands).T
         axes.fill_between(places, low, high, color=shade, alpha=0.06 if crowded else 0.14, linewidth=0, zorder=1)
     axes.plot(places, centre, color=shade, linestyle=dash, zorder=3, solid_capstyle="round")
     return float(places[-1]), float(centre[-1])
-
-
-def _seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
-    """Every seed at the common cost, with its arm's interquartile mean."""
-    arms = [arm for arm in verdict.arms if arm.values]
-    if sum(len(arm.values) for arm in arms) < 2:
-        return []
-    figure = Figure(figsize=(6.4, max(2.2, 0.45 * len(arms) + 1.1)), layout="constrained")
-    axes = figure.subplots()
-    for row, arm in enumerate(arms):
-        shade = PALETTE[colours[arm.arm] % len(PALETTE)]
-        if arm.interval is not None:
-            axes.plot(arm.interval, [row, row], color=shade, linewidth=9, alpha=0.22, solid_capstyle="butt")
-        axes.plot(
-            arm.values, [row] * len(arm.values), linestyle="none", marker="o", markersize=6, color=shade, alpha=0.65
-        )
-        axes.plot([arm.iqm, arm.iqm], [row - 0.28, row + 0.28], color=shade, linewidth=2.4)
-    axes.set_yticks(range(len(arms)), [arm.arm for arm in arms])
-    for tick, arm in zip(axes.get_yticklabels(), arms, strict=True):
-        tick.set_color(PALETTE[colours[arm.arm] % len(PALETTE)])
-        tick.set_fontweight("bold")
-    axes.set_ylim(len(arms) - 0.45, -0.55)
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"{metric_label(verdict.metric)} at {count_text(verdict.cost)} {verdict.cost_name}")
-    caption = (
-        f"One dot per seed; line: interquartile mean; bar: its {100 * verdict.confidence:.3g} % bootstrap interval."
-    )
-    return [Drawing(name="seeds", title="Seeds at the common cost", caption=caption, svg=_svg(figure))]
 
 
 def _pass_at_k(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
@@ -218,22 +140,21 @@ def _pass_at_k(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> li
     if len(found) < 2:
         return []
     cost = COST if verdict.cost_name != "steps" else None
-    figure, axes = _one_panel()
+    figure, axes = one_panel()
     places, ends = sorted(found), {}
     for arm in study.arms:
         own = [trial for trial in trials if trial.arm == arm]
         samples = [
-            [c.at(verdict.cost) for trial in own if (c := trial.curve(f"eval/pass_at_{k}", cost)) is not None]
+            [c.over(*verdict.window) for trial in own if (c := trial.curve(f"eval/pass_at_{k}", cost)) is not None]
             for k in places
         ]
         if not own or not all(samples):
             continue
         shade = PALETTE[colours[arm] % len(PALETTE)]
-        centre = [float(interquartile_mean(sample)) for sample in samples]
+        centre = [float(np.mean(sample)) for sample in samples]
         if min(len(sample) for sample in samples) > 1:
             bands = [
-                bootstrap_interval([s], interquartile_mean, confidence=verdict.confidence, resamples=RESAMPLES)
-                for s in samples
+                bootstrap_interval([s], _mean, confidence=verdict.confidence, resamples=RESAMPLES) for s in samples
             ]
             low, high = np.array(bands).T
             axes.fill_between(places, low, high, color=shade, alpha=0.14, linewidth=0)
@@ -246,11 +167,12 @@ def _pass_at_k(study: Study, verdict: Verdict, colours: Mapping[str, int]) -> li
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("k (samples per task)")
     axes.set_ylabel("pass@k on held-out tasks")
-    _label_ends(axes, ends, colours)
+    label_ends(axes, ends, colours)
     caption = (
-        f"Unbiased pass@k at the common cost, with its {100 * verdict.confidence:.3g} % bootstrap band over seeds."
+        f"Unbiased pass@k, mean over the last fifth of the common cost, with its {percent(verdict.confidence)} bootstrap "
+        "band over seeds."
     )
-    return [Drawing(name="pass-at-k", title="pass@k", caption=caption, svg=_svg(figure))]
+    return [Drawing(name="pass-at-k", title="pass@k", caption=caption, svg=svg_text(figure))]
 
 
 def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -> list[Drawing]:
@@ -290,7 +212,7 @@ def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -
         f"{metric_label(metric)} at the end of each tuning trial against the value tried. Hollow: stopped early. "
         "Ringed: the value chosen for confirmation."
     )
-    return [Drawing(name="search", title="Search space", caption=caption, svg=_svg(figure), wide=True)]
+    return [Drawing(name="search", title="Search space", caption=caption, svg=svg_text(figure), wide=True)]
 
 
 def _search_panel(
@@ -352,38 +274,7 @@ def _health(study: Study, colours: Mapping[str, int]) -> list[Drawing]:
     for axes in figure.axes[max(0, len(shown) - columns) : len(shown)]:
         axes.set_xlabel("training steps")
     caption = "One line per trial, in the colour of its arm. The act/train gap should stay below the dashed 1e-4."
-    return [Drawing(name="health", title="Training health", caption=caption, svg=_svg(figure), wide=True)]
-
-
-def _one_panel() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 3.7), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, float]], colours: Mapping[str, int]) -> None:
-    """Write each arm's name beside the end of its line, pushed apart where they would overlap."""
-    low, high = axes.get_ylim()
-    gap = 0.062 * (high - low)
-    order = sorted(ends, key=lambda arm: ends[arm][1])
-    heights: list[float] = []
-    for arm in order:
-        heights.append(max(ends[arm][1], heights[-1] + gap if heights else low))
-    overflow = max(0.0, (heights[-1] if heights else low) - high)
-    heights = [height - overflow for height in heights]
-    for index in range(len(heights) - 2, -1, -1):  # pushed down together, kept apart
-        heights[index] = min(heights[index], heights[index + 1] - gap) if overflow else heights[index]
-    for arm, height in zip(order, heights, strict=True):
-        axes.annotate(
-            arm,
-            (1.0, height),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=PALETTE[colours[arm] % len(PALETTE)],
-            fontweight="bold",
-            annotation_clip=False,
-        )
+    return [Drawing(name="health", title="Training health", caption=caption, svg=svg_text(figure), wide=True)]
 
 
 def _space(experiment: Experiment) -> dict[str, Mapping[str, Any]]:
@@ -395,7 +286,5 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str | bool | None) else str(value)
 
 
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return buffer.getvalue().replace("'DejaVu Sans'", "system-ui, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans'")
+def _mean(resampled: np.ndarray) -> np.ndarray:
+    return resampled.mean(axis=-1)

@@ -9,12 +9,17 @@ from importlib.resources import files
 from orchestrator.errors import Failure
 from orchestrator.report import tables
 from orchestrator.report.content import Report
-from orchestrator.report.figures import Drawing
+from orchestrator.report.drawing import Drawing
 from orchestrator.report.tables import Table
 from orchestrator.runs.study import PALETTE
-from orchestrator.verdict.judge import Outcome
+from orchestrator.verdict.outcome import Outcome
 
-_CLASSES = {Outcome.BETTER.value: "better", Outcome.WORSE.value: "worse", Outcome.UNDECIDED.value: "open"}
+_CLASSES = {
+    Outcome.BETTER.label: "better",
+    Outcome.WORSE.label: "worse",
+    Outcome.EQUIVALENT.label: "equivalent",
+    Outcome.UNDECIDED.label: "open",
+}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"
 
 

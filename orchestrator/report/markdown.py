@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.errors import Failure
 from orchestrator.report import tables
 from orchestrator.report.content import Report
-from orchestrator.report.figures import Drawing
+from orchestrator.report.drawing import Drawing
 from orchestrator.report.tables import Table
 from orchestrator.runs.layout import ReportFolder
 

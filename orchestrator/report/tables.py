@@ -6,62 +6,73 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from orchestrator.maths.verdict import both_sides
 from orchestrator.report.content import Report
-from orchestrator.verdict.judge import FEW_SEEDS, Comparison, Outcome, Verdict
-from orchestrator.verdict.wording import DASH, count_text, interval_text, number, p_text, seconds_text, signed
+from orchestrator.verdict.judge import FEW_SEEDS
+from orchestrator.verdict.outcome import Comparison, Verdict
+from orchestrator.verdict.wording import (
+    DASH,
+    count_text,
+    interval_text,
+    margin_text,
+    number,
+    p_text,
+    percent,
+    seconds_text,
+    signed,
+)
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
 
 
 def arms_table(verdict: Verdict) -> Table:
-    """Every arm at the common cost, the baseline first."""
-    level = f"{100 * verdict.confidence:.3g} %"
-    header = ["arm", "seeds", f"IQM [{level}]", "before training", f"improvement [{level}]", "verdict"]
-    outcomes = {comparison.arm: comparison.outcome.value for comparison in verdict.comparisons}
+    """Every arm over the last fifth of the common cost, the baseline first."""
+    level = percent(verdict.confidence)
+    header = ["arm", "seeds", f"mean [{level}]", "before training", f"improvement [{level}]", "verdict"]
+    outcomes = {comparison.arm: comparison.outcome.label for comparison in verdict.comparisons}
     rows = []
     for arm in sorted(verdict.arms, key=lambda arm: arm.arm != verdict.baseline):
         improvement = DASH
         if arm.improvement is not None:
             improvement = f"{signed(arm.improvement)} {interval_text(arm.improvement_interval)}"
-        iqm = DASH if arm.iqm is None else f"{number(arm.iqm)} {interval_text(arm.interval)}"
+        mean = DASH if arm.mean is None else f"{number(arm.mean)} {interval_text(arm.interval)}"
         outcome = outcomes.get(arm.arm, "baseline" if outcomes else DASH)
-        rows.append([arm.arm, str(len(arm.seeds)), iqm, number(arm.start), improvement, outcome])
+        rows.append([arm.arm, str(len(arm.seeds)), mean, number(arm.start), improvement, outcome])
     return header, rows
 
 
 def comparisons_table(verdict: Verdict) -> Table:
-    """Every arm against the baseline."""
-    corrected = 1 - (1 - verdict.confidence) / max(1, len(verdict.comparisons))
-    header = [
-        "arm",
-        "verdict",
-        f"difference of means [{100 * corrected:.3g} %]",
-        f"difference of IQMs [{100 * corrected:.3g} %]",
-        f"paired by seed [{100 * verdict.confidence:.3g} %]",
-        "p (Welch)",
-        "p (Bonferroni)",
+    """Every arm against the baseline; what decides comes first."""
+    level = percent(verdict.confidence)
+    several = len(verdict.comparisons) > 1
+    header = ["arm", "verdict", f"difference [{level}{', all together' if several else ''}]"]
+    if verdict.margin is not None:
+        header.append(f"difference [{percent(both_sides(verdict.confidence))}, against {margin_text(verdict.margin)}]")
+    header += [
+        "p" if not several else f"p among {len(verdict.comparisons)}",
+        *(["p alone"] if several else []),
+        f"paired by seed [{level}]",
         "Cohen's d",
-        f"P(better) [{100 * verdict.confidence:.3g} %]",
+        f"P(better) [{level}]",
     ]
-    return header, [_comparison_row(comparison) for comparison in verdict.comparisons]
+    return header, [_comparison_row(comparison, verdict, several) for comparison in verdict.comparisons]
 
 
-def _comparison_row(found: Comparison) -> list[str]:
+def _comparison_row(found: Comparison, verdict: Verdict, several: bool) -> list[str]:
     paired = DASH
     if found.paired_difference is not None:
         paired = f"{signed(found.paired_difference)}, {found.pairs} pairs {interval_text(found.paired_interval)}"
+    probability = found.improvement_probability
+    cells = [found.arm, found.outcome.label, _with_interval(signed(found.difference), found.interval, found.difference)]
+    if verdict.margin is not None:
+        cells.append(_with_interval(signed(found.difference), found.equivalence_interval, found.difference))
     return [
-        found.arm,
-        found.outcome.value,
-        _with_interval(signed(found.difference), found.interval, found.difference),
-        _with_interval(signed(found.iqm_difference), found.iqm_interval, found.iqm_difference),
-        paired,
-        p_text(found.p),
+        *cells,
         p_text(found.p_adjusted),
+        *([p_text(found.p)] if several else []),
+        paired,
         signed(found.effect),
-        _with_interval(
-            number(found.improvement_probability), found.improvement_interval, found.improvement_probability
-        ),
+        _with_interval(number(probability), found.improvement_interval, probability),
     ]
 
 
@@ -101,7 +112,7 @@ def trials_table(report: Report) -> Table:
         for a in (report.verdict.arms if report.verdict else ())
         for seed, v in zip(a.seeds, a.values, strict=True)
     }
-    header = ["trial", "arm", "seed", "status", "step", f"{metric or 'value'} at the common cost"]
+    header = ["trial", "arm", "seed", "status", "step", f"{metric or 'value'}, mean of the last fifth"]
     rows = []
     for trial in (*report.study.confirmations, *(t for t in report.study.tuning if t.status == "failed")):
         value = values.get((trial.arm, trial.spec.seed)) if trial.spec.phase == "confirm" else None
@@ -110,31 +121,41 @@ def trials_table(report: Report) -> Table:
 
 
 def reasons(verdict: Verdict) -> Iterable[str]:
-    """Why each undecided arm is undecided."""
+    """Why each undecided arm is undecided, and what makes an arm equivalent."""
     for found in verdict.comparisons:
-        if found.outcome is Outcome.UNDECIDED and found.reason:
-            yield f"{found.arm}: {found.reason}."
+        if found.reason:
+            yield f"{found.arm}: {found.outcome.label}; {found.reason}."
 
 
 def rule(verdict: Verdict) -> str:
     """How the verdict was reached, in words."""
     idle = f" but {', '.join(verdict.costless)}, which spent none and is taken as it ended" if verdict.costless else ""
     read = (
-        f"Each seed's curve of {verdict.metric} is read at {count_text(verdict.cost)} {verdict.cost_name}, which all of "
-        f"them reached{idle}. {'More' if verdict.mode == 'max' else 'Less'} is better."
+        f"A seed counts by the mean of its curve of {verdict.metric} from {count_text(verdict.window.low)} to "
+        f"{count_text(verdict.window.high)} {verdict.cost_name}, the last fifth of the cost which all of them reached{idle}. "
+        f"{'More' if verdict.mode == 'max' else 'Less'} is better."
     )
     intervals = (
-        "Bootstrap intervals are widened for small samples; improvements over the value before training have Student "
-        f"intervals, their spread pooled over arms below {FEW_SEEDS} seeds."
+        f"Means and improvements over the value before training have Student intervals, their spread pooled over arms "
+        f"below {FEW_SEEDS} seeds; they, p alone, pairs, d and P(better) describe and decide nothing."
     )
-    if not verdict.comparisons:
+    if not verdict.comparisons or verdict.bound is None:
         return f"{read} {intervals}"
-    corrected = 100 * (1 - (1 - verdict.confidence) / len(verdict.comparisons))
+    arms = len(verdict.comparisons)
+    others = f"the furthest of {arms} equal arms" if arms > 1 else "an equal arm"
+    steps = ", and those left are then judged among themselves" if arms > 1 else ""
+    margin = (
+        f" An arm that is not named is equivalent when its {percent(both_sides(verdict.confidence))} interval lies "
+        f"within {margin_text(verdict.margin)}, the margin declared before the run."
+        if verdict.margin is not None
+        else " No report.margin was declared, so that no arm can be called equivalent."
+    )
     return (
-        f"{read} An arm is named better or worse than {verdict.baseline} only when Welch's t-test, with Bonferroni's "
-        f"correction for {len(verdict.comparisons)} compared, has p below {1 - verdict.confidence:.2g}, and the "
-        f"{corrected:.3g} % bootstrap interval of the difference of interquartile means (IQM) lies on the same side of "
-        f"zero. {intervals}"
+        f"{read} An arm is named better or worse than {verdict.baseline} when the difference of the means over seeds is "
+        f"more than {number(verdict.bound)} standard errors, which {others} would reach by chance in "
+        f"{percent(1 - verdict.confidence)} of such comparisons, also where arms scatter unequally{steps}. Variances are "
+        f"drawn towards the one common to all arms.{margin} Everything else is not enough evidence, for a difference or "
+        f"for equality. {intervals}"
     )
 
 

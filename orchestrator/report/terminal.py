@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.report import tables
 from orchestrator.runs.layout import ReportFolder
-from orchestrator.verdict.judge import Outcome
+from orchestrator.verdict.outcome import Outcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from orchestrator.report.content import Report
     from orchestrator.report.tables import Table
 
-_STYLES = {Outcome.BETTER.value: "bold green", Outcome.WORSE.value: "bold red", Outcome.UNDECIDED.value: "dim"}
+_STYLES = {
+    Outcome.BETTER.label: "bold green",
+    Outcome.WORSE.label: "bold red",
+    Outcome.EQUIVALENT.label: "bold cyan",
+    Outcome.UNDECIDED.label: "dim",
+}
 
 
 def render_terminal(report: Report) -> RenderableType:
@@ -32,11 +37,7 @@ def render_terminal(report: Report) -> RenderableType:
         parts.append(_table(tables.arms_table(verdict), f"{verdict.metric} at equal cost"))
         if verdict.comparisons:
             header, rows = tables.comparisons_table(verdict)
-            kept = [
-                index
-                for index, name in enumerate(header)
-                if not name.startswith(("difference of IQMs", "paired", "p (Welch)"))
-            ]
+            kept = [index for index, name in enumerate(header) if not name.startswith(("paired", "p alone"))]
             short = [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
             parts.append(_table(short, f"against {verdict.baseline}"))
             parts += [Text(reason, style="dim") for reason in tables.reasons(verdict)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.maths.verdict import window_mean
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
@@ -32,6 +34,10 @@ class Curve:
         """Value at a cost, linear between measurements, held beyond the last one."""
         value = np.interp(cost, self.costs, self.values)
         return float(value) if np.ndim(cost) == 0 else value
+
+    def over(self, low: float, high: float) -> float:
+        """Mean over a stretch of the cost, exactly; at a stretch of no length, the value there."""
+        return window_mean(self.costs, self.values, low, high)
 
 
 def common_cost(curves: Sequence[Curve], budget: float | None = None) -> float:

@@ -6,7 +6,8 @@ from orchestrator.errors import ConfigError, Problem, did_you_mean
 from orchestrator.runs.read import COST
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study
-from orchestrator.verdict.judge import Verdict, judge
+from orchestrator.verdict.judge import judge
+from orchestrator.verdict.outcome import Verdict
 
 
 def judge_study(study: Study, metric: str | None = None) -> tuple[Verdict | None, str]:
@@ -44,6 +45,7 @@ def judge_study(study: Study, metric: str | None = None) -> tuple[Verdict | None
         metric=metric,
         mode=settings.mode,
         confidence=settings.confidence,
+        margin=settings.margin,
         baseline=baseline,
         budget=study.experiment.budget.generated_tokens if cost else None,
         cost_name="generated tokens" if cost else "steps",

@@ -33,11 +33,27 @@ def interval_text(interval: Interval | None) -> str:
     return "[no interval]" if interval is None else f"[{number(interval.low)}, {number(interval.high)}]"
 
 
+def margin_text(margin: float | None) -> str:
+    """A margin of equivalence for people: ±0.050."""
+    return f"±{number(margin)}"
+
+
+def percent(share: float) -> str:
+    """A share for people: 95 %."""
+    return f"{100 * share:.3g} %"
+
+
 def p_text(p: float | None) -> str:
     """A p-value for people."""
     if p is None:
         return DASH
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float | None) -> str:
+    """A p-value in a sentence: p = 0.012, p < 0.001."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def count_text(count: float) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from orchestrator.contract.component import ReportSection
 from orchestrator.errors import ConfigError
 from orchestrator.report import render_terminal, write_report
 from orchestrator.runs import machine
-from orchestrator.verdict.judge import Outcome
+from orchestrator.verdict.outcome import Outcome
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -79,7 +80,7 @@ def test_the_report_names_the_winner_first_in_every_form(two):
     assert report.verdict.comparisons[0].outcome is Outcome.BETTER
     assert report.verdict.cost == 1_500_000
     html = (run / "report.html").read_text()
-    assert html.index(headline) < html.index("<table")
+    assert html.index(escape(headline)) < html.index("<table")
     assert headline in (run / "report.md").read_text()
     assert json.loads((run / "report.json").read_text())["headline"] == headline
     assert headline[:60] in terminal(report)
