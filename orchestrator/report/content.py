@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.errors import ConfigError, Failure, Problem, blame
+from orchestrator.maths.power import Noise
 from orchestrator.runs import machine
 from orchestrator.runs.read import COST, TrialData
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study, comparable, differences
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.study import judge_study
+from orchestrator.verdict.tasks import TaskComparison, compare_by_task, noise
 from orchestrator.verdict.wording import count_text
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Report:
     spending: tuple[Spending, ...]
     differences: Mapping[str, Mapping[str, Any]]  # settings that arms do not share: path to value by arm
     provenance: Mapping[str, str]
+    tasks: tuple[TaskComparison, ...] = ()  # arms and baseline task by task, where answers were counted
+    noise: Noise | None = None  # where the scatter of seeds comes from, where that is known
     sections: tuple[Section, ...] = ()
     out: Path | None = None  # the directory it was written to
 
@@ -102,6 +106,8 @@ def gather(directories: Sequence[Path], registry: Registry | None = None, metric
         spending=tuple(_spending(study)),
         differences=differences({arm: comparable(study.settings[arm]) for arm in study.arms}),
         provenance=_provenance(study),
+        tasks=compare_by_task(study, found) if found else (),
+        noise=noise(study, found) if found else None,
         sections=tuple(_sections(study, registry)),
     )
 

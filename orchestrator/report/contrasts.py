@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from orchestrator.maths.verdict import both_sides
-from orchestrator.report.drawing import INK, MUTED, Drawing, svg_text
+from orchestrator.report.drawing import DASHES, INK, MUTED, SOLID, Drawing, one_panel, svg_text
 from orchestrator.runs.study import PALETTE
 from orchestrator.verdict.headline import estimand
 from orchestrator.verdict.outcome import Outcome
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from orchestrator.verdict.outcome import Verdict
+    from orchestrator.verdict.tasks import TaskComparison
 
 
 def differences(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
@@ -82,6 +84,28 @@ def seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
         "arm alone; differences between arms have intervals of their own."
     )
     return [Drawing(name="seeds", title="What each seed counts by", caption=caption, svg=svg_text(figure))]
+
+
+def tasks(compared: Sequence[TaskComparison], colours: Mapping[str, int]) -> list[Drawing]:
+    """Every task's difference, arms side by side, the tasks each gained most on to the left."""
+    if not compared:
+        return []
+    figure, axes = one_panel()
+    for found in compared:
+        shade = PALETTE[colours[found.arm] % len(PALETTE)]
+        dash = DASHES[(colours[found.arm] // SOLID) % len(DASHES)]
+        places = [(rank + 0.5) / found.tasks for rank in range(found.tasks)]
+        axes.plot(places, found.by_task, color=shade, linestyle=dash, label=found.arm)
+    axes.axhline(0.0, color=INK, linewidth=1, zorder=1)
+    axes.set_xlabel("share of the held-out tasks, each arm's best first")
+    axes.set_ylabel(f"rate of right answers minus {compared[0].baseline}'s")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    if len(compared) > 1:
+        axes.legend(frameon=False, fontsize=8.5)
+    caption = (
+        "Mean over seeds on each task, over the last fifth of the common cost; sampled answers alone make both ends."
+    )
+    return [Drawing(name="tasks", title="Task by task", caption=caption, svg=svg_text(figure))]
 
 
 def _rows(names: list[str], colours: Mapping[str, int]) -> tuple[Figure, Axes]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 
 from orchestrator.experiment import search
 from orchestrator.maths.statistics import bootstrap_interval
-from orchestrator.report.contrasts import differences, seeds
+from orchestrator.report.contrasts import differences, seeds, tasks
 from orchestrator.report.drawing import (
     CROWD,
     DASHES,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from orchestrator.contract.settings import Experiment
     from orchestrator.verdict.outcome import Verdict
+    from orchestrator.verdict.tasks import TaskComparison
 
 RESAMPLES = 2_000  # of the bands
 GRID = 41  # places at which a band is computed
@@ -52,8 +53,11 @@ HEALTH = {  # what says whether training was sound, by metric
 }
 
 
-def draw(study: Study, verdict: Verdict | None) -> list[Drawing]:
-    """Draw every figure the study has data for."""
+def draw(study: Study, verdict: Verdict | None, compared: Sequence[TaskComparison] = ()) -> list[Drawing]:
+    """Draw every figure the study has data for.
+
+    :param compared: arms and baseline task by task
+    """
     with matplotlib.rc_context(STYLE):
         colours = {arm: index for index, arm in enumerate(study.arms)}
         drawings: list[Drawing] = []
@@ -62,6 +66,7 @@ def draw(study: Study, verdict: Verdict | None) -> list[Drawing]:
             drawings += seeds(verdict, colours)
             drawings += _learning_curves(study, verdict, colours)
             drawings += _pass_at_k(study, verdict, colours)
+            drawings += tasks(compared, colours)
         drawings += _search(study, verdict, colours)
         drawings += _health(study, colours)
         return drawings

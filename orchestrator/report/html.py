@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 
 from orchestrator.errors import Failure
-from orchestrator.report import tables
+from orchestrator.report import evidence, tables
 from orchestrator.report.content import Report
 from orchestrator.report.drawing import Drawing
 from orchestrator.report.tables import Table
@@ -30,6 +30,7 @@ def render(report: Report, drawings: Sequence[Drawing]) -> str:
         _header(report),
         _warnings(report),
         _verdict(report),
+        _evidence(report),
         _figures(report, drawings),
         _costs(report),
         _settings(report),
@@ -81,6 +82,25 @@ def _verdict(report: Report) -> str:
         f'{html}<p class="note">{escape(tables.rule(verdict))}</p>\n'
         f"<details><summary>Every trial</summary>\n{trials}</details>\n</section>\n"
     )
+
+
+def _evidence(report: Report) -> str:
+    """Task by task, and where the scatter of seeds comes from."""
+    table, noise = evidence.tasks_table(report), evidence.noise_text(report)
+    if not table[1] and not noise:
+        return ""
+    html = '<section id="tasks">\n<h2>Behind the verdict</h2>\n'
+    if noise:
+        html += f'<p id="noise">{escape(noise)}</p>\n'
+    if table[1]:
+        html += _table(table, "tasks-table", report) + f'<p class="note">{escape(evidence.tasks_note(report))}</p>\n'
+        names = list(evidence.only_one_solves(report))
+        if names:
+            items = "".join(f"<dt>{escape(title)}</dt><dd>{escape(listed)}</dd>" for title, listed in names)
+            html += (
+                f'<details><summary>Tasks that one side solves</summary>\n<dl class="facts">{items}</dl></details>\n'
+            )
+    return html + "</section>\n"
 
 
 def _figures(report: Report, drawings: Sequence[Drawing]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import Failure
-from orchestrator.report import tables
+from orchestrator.report import evidence, tables
 from orchestrator.report.content import Report
 from orchestrator.report.drawing import Drawing
 from orchestrator.report.tables import Table
@@ -31,6 +31,12 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
             lines += [f"- {reason}" for reason in tables.reasons(verdict)] + [""]
         lines += [tables.rule(verdict), ""]
         lines += ["## Trials", "", *_table(tables.trials_table(report)), ""]
+    tasks, noise = evidence.tasks_table(report), evidence.noise_text(report)
+    if tasks[1] or noise:
+        lines += ["## Behind the verdict", "", noise, ""]
+    if tasks[1]:
+        lines += [*_table(tasks), "", evidence.tasks_note(report), ""]
+        lines += [f"- {title}: {listed}" for title, listed in evidence.only_one_solves(report)] + [""]
     if drawings:
         lines += ["## Figures", ""]
         for drawing in drawings:

@@ -15,6 +15,7 @@ from orchestrator.runs.atomic import write_text
 from orchestrator.runs.layout import ReportFolder, RunFolder
 
 if TYPE_CHECKING:
+    from orchestrator.maths.power import Noise
     from orchestrator.plugging.registry import Registry
 
 
@@ -39,7 +40,7 @@ def write_report(
     beside = RunFolder(directories[0]).report_beside(merged=len(directories) > 1, metric=metric)
     folder = beside if out is None else ReportFolder(Path(out))
     report = dataclasses.replace(report, out=folder.path)
-    drawings = figures.draw(report.study, report.verdict)
+    drawings = figures.draw(report.study, report.verdict, report.tasks)
     for drawing in drawings:
         write_text(folder.figure(drawing.name), drawing.standalone())
     write_text(folder.html, html.render(report, drawings))
@@ -57,6 +58,8 @@ def to_json(report: Report) -> dict[str, Any]:
             "headline": report.verdict.headline if report.verdict else report.unjudged,
             "final": report.verdict.final if report.verdict else False,
             "verdict": dataclasses.asdict(report.verdict) if report.verdict else None,
+            "tasks": [dataclasses.asdict(found) for found in report.tasks],
+            "noise": _noise(report.noise),
             "trials": report.counts,
             "failures": [{"trial": t.spec.id, "error": t.error and t.error.to_json()} for t in report.failures],
             "warnings": report.warnings,
@@ -66,6 +69,13 @@ def to_json(report: Report) -> dict[str, Any]:
             "directories": [str(directory) for directory in report.directories],
         }
     )
+
+
+def _noise(noise: Noise | None) -> dict[str, Any] | None:
+    """Where the scatter of seeds comes from, as variances and the share that evaluation makes."""
+    if noise is None:
+        return None
+    return dataclasses.asdict(noise) | {"evaluation": noise.evaluation, "total": noise.total, "share": noise.share}
 
 
 def _plain(value: Any) -> Any:

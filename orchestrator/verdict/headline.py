@@ -79,8 +79,9 @@ def _several(verdict: Verdict) -> str:
     for outcome in (Outcome.BETTER, Outcome.WORSE):
         found = sorted(_with(verdict, outcome), key=lambda c: -abs(c.difference or 0.0))
         if found:
-            listed = ", ".join(
-                f"{c.arm} ({signed(c.difference)}{', within the margin' if c.negligible else ''})" for c in found
+            listed = "; ".join(
+                f"{c.arm}, {signed(c.difference)} {interval_text(c.interval)}{' (within the margin)' if c.negligible else ''}"
+                for c in found
             )
             sentences.append(f"{outcome.label.capitalize()} than {verdict.baseline}: {listed}.")
     equivalent = [c.arm for c in _with(verdict, Outcome.EQUIVALENT)]

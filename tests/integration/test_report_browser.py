@@ -119,6 +119,7 @@ def test_every_figure_has_a_size(measured):
         "figure-differences",
         "figure-seeds",
         "figure-pass-at-k",
+        "figure-tasks",
         "figure-search",
         "figure-health",
     }

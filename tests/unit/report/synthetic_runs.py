@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -143,7 +144,9 @@ def _write_trial(
     last = {"done": steps, "running": steps // 2, "stopped": int(steps * 0.7), "failed": steps // 5}[status]
     per_step = 16_000 * (1.15 if spec.arm == "dars" else 1.0)
     plateau = gain + spread * generator.normal()
-    wander, rows, metrics = 0.0, [], {}
+    wander, rows, metrics, evaluations = 0.0, [], {}, []
+    difficulty = np.random.default_rng(99).normal(0.0, 1.5, size=128)  # the same tasks for all
+    answers = np.random.default_rng([zlib.crc32(spec.id.encode())])
     for step in range(last + 1):
         tokens = round(step * per_step)
         costs = {
@@ -174,7 +177,11 @@ def _write_trial(
             evaluation["eval/pass_at_1"] = true + 0.012 * generator.normal()
             evaluation["eval/reward/mean"] = evaluation["eval/pass_at_1"]
             rows.append({"step": step, "kind": "evaluation", "time": 1e9 + step, "metrics": evaluation})
+            right = answers.binomial(16, 1 / (1 + np.exp(-1.35 * np.log(true / (1 - true)) - difficulty)))
+            tasks = {f"eval-{place}": [16, int(count)] for place, count in enumerate(right)}
+            evaluations.append({"step": step, "kind": "evaluation", "time": 1e9 + step, "tasks": tasks})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evaluations))
     if status != "running":
         error = (
             "Traceback (most recent call last):\n  ...\nValueError: group of size 1 has no baseline\n"

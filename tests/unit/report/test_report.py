@@ -14,6 +14,7 @@ from synthetic_runs import build_run
 from orchestrator.contract.component import ReportSection
 from orchestrator.errors import ConfigError
 from orchestrator.report import render_terminal, write_report
+from orchestrator.report.evidence import noise_text
 from orchestrator.runs import machine
 from orchestrator.verdict.outcome import Outcome
 
@@ -124,6 +125,59 @@ def test_json_holds_the_numbers_of_the_verdict(two):
     }
     assert found["trials"] == {"done": 8}
     assert found["differences"]["objective.clip_high"] == {"grpo": 0.2, "dars": 0.28}
+
+
+def test_every_form_says_what_lies_behind_the_verdict(two):
+    run, report = two
+    found = json.loads((run / "report.json").read_text())
+
+    (tasks,) = found["tasks"]
+    assert (tasks["arm"], tasks["tasks"]) == ("dars", 128)
+    assert tasks["difference"] == pytest.approx(0.13, abs=0.05)  # of counted answers
+    assert len(tasks["arm_only"]) > len(tasks["baseline_only"])
+    assert found["noise"]["total"] == pytest.approx(found["noise"]["training"] + found["noise"]["evaluation"])
+    sentence = noise_text(report)
+    assert f"makes about {100 * round(report.noise.share, 2):.3g} % of that variance" in sentence
+    assert "128 tasks x 16 answers" in sentence
+    html, markdown = (run / "report.html").read_text(), (run / "report.md").read_text()
+    assert escape(sentence) in html
+    assert sentence in markdown
+    assert "dars solves, grpo does not" in html
+    assert "- dars solves, grpo does not: eval-" in markdown
+    assert sentence[:40] in terminal(report)
+
+
+def test_a_margin_is_drawn_and_equivalence_shown_in_every_form(tmp_path):
+    run = build_run(
+        tmp_path / "run",
+        gains={"grpo": 0.2, "same": 0.2, "dars": 0.45},
+        seeds=(0, 1, 2, 3, 4, 5),
+        spread=0.004,
+        steps=60,
+        report={"margin": 0.08},
+    )
+
+    report = write_report([run])
+
+    assert [c.outcome.value for c in report.verdict.comparisons] == ["equivalent", "better"]
+    assert "Equivalent to grpo within ±0.080: same." in report.verdict.headline
+    html = (run / "report.html").read_text()
+    assert '<td class="equivalent">equivalent</td>' in html
+    assert "the margin declared before the run" in html
+    assert json.loads((run / "report.json").read_text())["verdict"]["comparisons"][0]["outcome"] == "equivalent"
+    assert "| same | equivalent |" in (run / "report.md").read_text()
+    assert "equivalent" in terminal(report)
+
+
+def test_what_people_read_as_not_enough_evidence_is_undecided_in_json(tmp_path):
+    run = build_run(tmp_path / "run", gains={"grpo": 0.2, "dars": 0.2}, seeds=(0, 1, 2), steps=30)
+
+    write_report([run])
+
+    comparison = json.loads((run / "report.json").read_text())["verdict"]["comparisons"][0]
+    assert Outcome(comparison["outcome"]) is Outcome.UNDECIDED
+    assert comparison["outcome"] == "undecided"
+    assert "| dars | not enough evidence |" in (run / "report.md").read_text()
 
 
 def test_figures_are_saved_beside_the_text_that_links_them(two):

@@ -187,9 +187,10 @@ def test_several_arms_are_told_apart_by_their_four_answers():
         Outcome.EQUIVALENT,
         Outcome.UNDECIDED,
     ]
+    up, down = (interval_text(c.interval) for c in verdict.comparisons[:2])
     assert verdict.headline.startswith(
-        f"Better than base: up (+0.195). Worse than base: down ({MINUS}0.205). Equivalent to base within ±0.030: same. "
-        "Not enough evidence that these differ from base, and none that they equal it: open. Compared: m, averaged"
+        f"Better than base: up, +0.195 {up}. Worse than base: down, {MINUS}0.205 {down}. Equivalent to base within "
+        "±0.030: same. Not enough evidence that these differ from base, and none that they equal it: open. Compared: m, "
     )
 
 
