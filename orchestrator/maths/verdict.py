@@ -193,21 +193,20 @@ def decide(
     """
     difference, error, ratio = distances(means, variances, counts, prior)
     known = error > 0
-    reference = {"prior": prior, "spread": spread}
     p = np.stack(
         [
-            _share(chance(counts, [n], **reference), np.abs(np.nan_to_num(ratio[..., arm])))
+            _share(chance(counts, [n], prior=prior, spread=spread), np.abs(np.nan_to_num(ratio[..., arm])))
             for arm, n in enumerate(counts[1:])
         ],
         axis=-1,
     )
-    adjusted = np.where(known, adjusted_p(ratio, counts, **reference), 1.0)
+    adjusted = np.where(known, adjusted_p(ratio, counts, prior=prior, spread=spread), 1.0)
     named = np.where(adjusted < 1 - confidence, np.sign(difference), 0).astype(int)
-    reach = np.where(known, bound(counts, confidence, **reference) * error, np.nan)
+    reach = np.where(known, bound(counts, confidence, prior=prior, spread=spread) * error, np.nan)
     low, high = difference - reach, difference + reach
     equivalent = np.zeros(named.shape, dtype=bool)
     if margin is not None:
-        within = bound(counts, both_sides(confidence), **reference) * error
+        within = bound(counts, both_sides(confidence), prior=prior, spread=spread) * error
         equivalent = known & (named == 0) & (np.abs(difference) + within < margin)
     return Findings(
         difference=difference,
@@ -245,7 +244,7 @@ def _share(tops: Array, distance: ArrayLike) -> Array:
 def _chance(baseline: int, arms: tuple[int, ...], among: tuple[int, ...], prior: float, spread: float) -> Array:
     if min(baseline, *arms) < 2:
         raise ValueError(f"designs of {baseline} and {', '.join(map(str, arms))} seeds; expected at least two each")
-    columns = []
+    columns: list[int] = []
     for count in sorted(set(among)):  # arms of equally many seeds share their draws, whatever their order
         first, wanted = arms.index(count) if count in arms else 0, among.count(count)
         if wanted > arms.count(count):
@@ -265,4 +264,4 @@ def _equal_arms(baseline: int, arms: tuple[int, ...], prior: float, spread: floa
     sigma = np.exp(spread * generator.normal(size=size))
     means = sigma * generator.normal(size=size) / np.sqrt(counts)
     variances = sigma**2 * generator.chisquare(counts - 1, size=size) / (counts - 1)
-    return np.abs(distances(means, variances, counts, prior)[2])
+    return np.abs(distances(means, variances, (baseline, *arms), prior)[2])

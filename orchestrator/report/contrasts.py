@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def differences(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
     """Every arm's difference with its interval, beside zero and the margin, and the answer in words."""
-    shown = [found for found in verdict.comparisons if found.interval is not None]
+    shown = [found for found in verdict.comparisons if found.interval is not None and found.difference is not None]
     if not shown:
         return []
     figure, axes = _rows([found.arm for found in shown], colours)
@@ -34,6 +34,8 @@ def differences(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
     for row, found in enumerate(shown):
         shade = PALETTE[colours[found.arm] % len(PALETTE)]
         sure = found.outcome is not Outcome.UNDECIDED
+        assert found.interval is not None
+        assert found.difference is not None
         axes.plot(found.interval, [row, row], color=shade, linewidth=2.2, solid_capstyle="butt")
         if found.equivalence_interval is not None:
             axes.plot(found.equivalence_interval, [row, row], color=shade, linewidth=6, alpha=0.35)
@@ -77,6 +79,7 @@ def seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
         axes.plot(
             arm.values, [row] * len(arm.values), linestyle="none", marker="o", markersize=6, color=shade, alpha=0.65
         )
+        assert arm.mean is not None
         axes.plot([arm.mean, arm.mean], [row - 0.28, row + 0.28], color=shade, linewidth=2.4)
     axes.set_xlabel(metric_label(verdict.metric))
     caption = (

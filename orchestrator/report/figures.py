@@ -226,7 +226,7 @@ def _search_panel(
     kind = next(iter(spec), "choice")
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _, _ in points)
     if kind in ("choice", "grid", "values") or not numeric:
-        offered = next(iter(spec.values()), [])
+        offered: Any = next(iter(spec.values()), [])
         tried = (value for value, _, _ in points)
         names = list(dict.fromkeys(str(value) for value in (*(offered if isinstance(offered, list) else ()), *tried)))
         place: Callable[[Any], float] = lambda value: float(names.index(str(value)))  # noqa: E731

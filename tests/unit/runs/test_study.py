@@ -69,6 +69,7 @@ def test_costs_are_the_last_values_of_the_counters(searched):
 
 def test_evaluations_and_rollouts_are_read_by_trial(searched):
     trial = Study.read(searched).confirmations[0]
+    trial.folder.evaluations.unlink(missing_ok=True)
     Ledger(trial.folder.evaluations).append(10, "evaluation", tasks={"t0": [4, 1], "t1": [4, 4]})
     Ledger(trial.folder.rollouts).write({"step": 3, "task": "t0", "rollouts": []})
 
