@@ -1,4 +1,4 @@
-"""Credit by turn and across turns, the KL in the reward, progress in games, one budget for two kinds of data."""
+"""Credit by turn and across turns, siblings, the KL in the reward."""
 
 from __future__ import annotations
 
@@ -6,43 +6,30 @@ import itertools
 import logging
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from multi_turn_credit import REGISTRY, double, estimator, near
 from orchestrator_plugins.multi_turn.advantages import KlPenalised
-from orchestrator_plugins.multi_turn.budget import cost, splits
 from orchestrator_plugins.multi_turn.config import KlPenalisedConfig
-from orchestrator_plugins.multi_turn.placement import terminal_rewards, turn_rewards
 from orchestrator_plugins.multi_turn.turns import bilevel_advantages, find_turns, turn_advantages, turn_values
 
 from orchestrator.api import (
-    Action,
     Batch,
     Column,
-    ConfigError,
     Credit,
-    Finish,
     Need,
-    Rollout,
-    RolloutGroup,
-    Stop,
-    Task,
-    Turn,
     Weights,
     discounted_returns,
     generalised_advantages,
     group_centered,
     leave_one_out,
-    load_registry,
     reduce_terms,
 )
-from orchestrator.rollout.assembly import assemble
-from orchestrator.testing import check_component, make_batch
+from orchestrator.testing import make_batch
 
-REGISTRY = load_registry()
 OLD_VALUE = Need(Weights.OLD, Column.VALUE)
 OLD_LOGPROB = Need(Weights.OLD, Column.LOGPROB)
 REFERENCE_LOGPROB = Need(Weights.REFERENCE, Column.LOGPROB)
@@ -60,14 +47,6 @@ BILEVEL[1, 1] = [1.3, 1.1, 0, 0, 0.4, 0.3]
 SETTINGS = sorted(TOKEN)
 
 
-def double(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def near(found, expected):
-    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), atol=1e-6, rtol=0)
-
-
 def a_batch(*, rewards=REWARDS, values=VALUES, mask=MASK, turn=TURN, group=None, **fields):
     """Rows of tokens as a batch: what estimators read, the rest empty."""
     rows = len(mask)
@@ -83,10 +62,6 @@ def a_batch(*, rewards=REWARDS, values=VALUES, mask=MASK, turn=TURN, group=None,
         columns={OLD_VALUE: values},
         **fields,
     )
-
-
-def estimator(name, **options):
-    return REGISTRY.build("advantage", name, options)
 
 
 # --- advantages across turns ------------------------------------------------------------------------------
@@ -356,11 +331,6 @@ def test_group_means_divided_by_the_deviation():
     near(credit.advantages[:, 0], [0.8660239, -0.8660239, -0.8660239, 0.8660239, 0.7071058, -0.7071058])
 
 
-def test_a_plan_without_siblings_refuses_leave_one_out():
-    with pytest.raises(Exception, match="groups of at most 1, and advantage kl_penalised learns nothing from fewer"):
-        _plan("recipe: rloo_agent\nsampler: {count: 1}")
-
-
 LOGITS = double(0, math.log(2), math.log(3))
 PAYS = double(1, 0, 0.5)
 EXPECTED = {
@@ -513,322 +483,3 @@ def test_demonstrations_pay_nothing():
         estimator("kl_penalised", weight=0.1, inner={"use": "reward_to_go"}).estimate(batch).advantages,
         discounted_returns(batch.turn_rewards, batch.mask, gamma=1.0),
     )
-
-
-# --- progress ---------------------------------------------------------------------------------------------
-
-
-def test_a_win_shares_its_1_among_the_turns_that_earned_it():
-    near(double(*turn_rewards([1, 0, 1, 1], 3, won=True)), [1 / 3, 0, 1 / 3, 1 / 3])
-
-
-def _as_published(increments, won):
-    """The public rule: a win divides by how many increments it had, a loss by a maximum that is always 1."""
-    positive = sum(increment > 0 for increment in increments)
-    return [increment / (positive if won else 1.0) for increment in increments]
-
-
-def test_a_loss_with_nine_of_ten_points_is_worth_nine_tenths_and_less_than_a_win():
-    increments = [1.0] * 9 + [0.0]
-
-    assert sum(turn_rewards(increments, 10, won=False)) == pytest.approx(0.9, abs=1e-12)
-    assert sum(_as_published(increments, won=False)) == 9  # what the literal rule pays, nine times a win
-    assert sum(_as_published([1.0, 0.0, 1.0], won=True)) == 1
-
-
-@given(
-    increments=st.lists(st.floats(-2, 3), min_size=1, max_size=12),
-    max_score=st.floats(0.1, 20),
-    bonus=st.floats(0, 1),
-)
-def test_a_win_is_1_and_no_loss_outranks_it(increments, max_score, bonus):
-    won = turn_rewards(increments, max_score, won=True, win_bonus=bonus)
-    lost = turn_rewards(increments, max_score, won=False, win_bonus=bonus)
-
-    assert math.fsum(won) == pytest.approx(1, abs=1e-12)
-    assert -1e-12 <= math.fsum(lost) <= 1 - bonus + 1e-12
-    assert won[:-1] == lost[:-1]
-
-
-def test_a_bonus_is_kept_for_winning():
-    near(double(*turn_rewards([1, 0, 1], 2, won=True, win_bonus=0.5)), [0.25, 0, 0.75])
-    near(double(*turn_rewards([1, 0, 1], 2, won=False, win_bonus=0.5)), [0.25, 0, 0.25])
-    assert turn_rewards([1, 0, 1], 2, won=True, win_bonus=1) == terminal_rewards(3, True) == (0, 0, 1)
-    assert terminal_rewards(2, False) == (0, 0)
-    assert terminal_rewards(0, True) == turn_rewards([], 1, True) == ()
-
-
-def test_a_game_without_points_is_refused():
-    with pytest.raises(ValueError, match="max_score is 0; expected the most points"):
-        turn_rewards([1], 0, won=True)
-
-
-def played(*paid, stop=Stop.DONE, **metrics):
-    turns = tuple(
-        Turn(
-            observation=({"role": "user", "content": "look"},),
-            action=Action(tokens=(5, 6), logprobs=(-1.0, -1.0)),
-            reward=reward,
-        )
-        for reward in paid
-    )
-    return Rollout(task_id="game", index=0, seed=0, turns=turns, metrics=metrics, stop=stop)
-
-
-def scored(*rollouts, **options):
-    return REGISTRY.build("reward", "progress", options).score(
-        RolloutGroup(task=Task(id="game"), rollouts=tuple(rollouts))
-    )
-
-
-def test_progress_reads_the_episodes_increments_and_metrics():
-    win, loss = scored(played(1, 0, 1, 1, correct=1, max_score=3), played(1, 1, 0, correct=0, max_score=4))
-
-    assert (win.value, loss.value) == (1, 0.5)
-    near(double(*win.turns), [1 / 3, 0, 1 / 3, 1 / 3])
-    assert loss.turns == (0.25, 0.25, 0)
-    assert (win.parts, loss.parts) == ({"won": 1.0}, {"won": 0.0})
-
-
-def test_an_episode_that_is_over_is_not_won():
-    over, cut = scored(played(3, max_score=3), played(1, 1, stop=Stop.TURNS, max_score=4, correct=0))
-
-    assert over.parts["won"] == cut.parts["won"] == 0
-    assert cut.turns == (0.25, 0.25)
-
-
-def test_terminal_progress_pays_at_the_end_of_a_win():
-    win, loss = scored(
-        played(1, 0, 2, correct=1, max_score=3), played(1, 1, correct=0, max_score=4), placement="terminal"
-    )
-
-    assert (win.turns, win.value) == ((0, 0, 1), 1)
-    assert (loss.turns, loss.value) == ((0, 0), 0)
-
-
-def test_points_without_a_maximum_are_refused():
-    assert scored(played(1.0, correct=1))[0].value == 1
-    with pytest.raises(ValueError, match="paid 2 points and gave no metric `max_score`"):
-        scored(played(1, 1, correct=1))
-
-
-def test_more_points_than_there_are_would_make_losses_wins_and_are_refused():
-    assert scored(played(0.1, 0.2, correct=0, max_score=0.3))[0].value == pytest.approx(1)  # 0.1 + 0.2 > 0.3 in floats
-    assert scored(played(5, correct=1, max_score=1), placement="terminal")[0].value == 1
-    with pytest.raises(ValueError, match="paid 5 points, and its metric `max_score` says that 1 is the most"):
-        scored(played(5, correct=0, max_score=1))
-
-
-def test_a_bonus_for_winning_beside_a_reward_for_winning_is_refused():
-    with pytest.raises(ConfigError, match=r"win_bonus 0\.3 has no effect with placement: terminal"):
-        REGISTRY.build("reward", "progress", {"placement": "terminal", "win_bonus": 0.3})
-
-
-def test_progress_keeps_the_contract_of_a_reward():
-    group = RolloutGroup(
-        task=Task(id="game"), rollouts=(played(1, 2, correct=1, max_score=3), played(0, correct=0, max_score=3))
-    )
-
-    for options in ({}, {"placement": "terminal"}, {"win_bonus": 0.3}):
-        check_component(REGISTRY.describe("reward", "progress"), options, group=group)
-
-
-# --- placement on tokens ----------------------------------------------------------------------------------
-
-
-class _Words:
-    """A policy that packs what it is given: four observation tokens between the turns."""
-
-    speaks = "messages"
-    module = torch.nn.Linear(1, 1)
-
-    def pack(self, rollouts):
-        from orchestrator.api import Packed
-
-        rows = []
-        for rollout in rollouts:
-            row = []
-            for place, turn in enumerate(rollout.turns):
-                row += [-1] * (4 if place else 0) + [place] * len(turn.action.tokens)
-            rows.append(row)
-        width = max(map(len, rows))
-        turn = torch.tensor([row + [-1] * (width - len(row)) for row in rows])
-        return Packed(inputs={}, mask=turn >= 0, behaviour_logprobs=torch.zeros(turn.shape), turn=turn)
-
-
-def two_turns():
-    """Of 3 and 2 tokens, a point in the first and three in the second, of four; scored by turn, and at the end."""
-    turns = tuple(
-        Turn(observation=(), action=Action(tokens=(7,) * length, logprobs=(0.0,) * length), reward=paid)
-        for length, paid in ((3, 1.0), (2, 3.0))
-    )
-    rollout = Rollout(task_id="game", index=0, seed=0, turns=turns, metrics={"correct": 1.0, "max_score": 4.0})
-    group = RolloutGroup(task=Task(id="game"), rollouts=(rollout,))
-    return [
-        replace(group, scores=tuple(scored(rollout, placement=placement))) for placement in ("per_turn", "terminal")
-    ]
-
-
-def test_each_turns_reward_lies_on_its_last_token():
-    dense, sparse = (assemble(_Words(), [group]) for group in two_turns())
-
-    assert dense.mask.long().tolist() == [[1, 1, 1, 0, 0, 0, 0, 1, 1]]
-    assert find_turns(dense.mask, dense.turn).ends.nonzero()[:, 1].tolist() == [2, 8]
-    near(dense.turn_rewards, [[0, 0, 0.25, 0, 0, 0, 0, 0, 0.75]])
-    near(sparse.turn_rewards, [[0, 0, 0, 0, 0, 0, 0, 0, 1]])
-
-
-def test_a_row_cut_within_its_last_turn_does_not_pay_for_it():
-    class Cut(_Words):
-        def pack(self, rollouts):
-            packed = super().pack(rollouts)
-            parts = {name: getattr(packed, name)[:, :8] for name in ("mask", "behaviour_logprobs", "turn")}
-            return replace(packed, **parts)
-
-    dense, sparse = (assemble(Cut(), [group]) for group in two_turns())
-
-    assert dense.mask.long().tolist() == [[1, 1, 1, 0, 0, 0, 0, 1]]
-    near(dense.turn_rewards, [[0, 0, 0.25, 0, 0, 0, 0, 0]])
-    near(sparse.turn_rewards, [[0] * 8])
-
-
-# --- budget -----------------------------------------------------------------------------------------------
-
-SPLITS = [(0, 1000), (20, 800), (40, 600), (60, 400), (80, 200), (100, 0)]
-
-
-def test_the_published_splits_spend_one_budget():
-    assert list(splits(1000, [0, 20, 40, 60, 80, 100])) == SPLITS
-    assert {cost(*split) for split in SPLITS} == {1000}
-    assert cost(60, 400) == 60 * 10 + 400 == 1000
-    assert cost(0, 5000) > 1000  # the reference outside the budget
-
-
-def test_a_split_that_cannot_be_paid_is_refused():
-    with pytest.raises(ValueError, match="101 demonstrations leave -10 of 1000 units"):
-        list(splits(1000, [101]))
-    with pytest.raises(ValueError, match="expected counts of at least 0"):
-        cost(-1, 5)
-
-
-# --- recipes ----------------------------------------------------------------------------------------------
-
-
-def _plan(text):
-    from orchestrator.experiment import planner as plans
-    from orchestrator.experiment.files import parse_experiment
-
-    base = (
-        "name: agents\nenvironment: {use: chain_search}\npolicy: {use: causal_lm, model: {preset: tiny, hidden: 16, "
-        "layers: 1, heads: 2}}\ntracking: {enabled: false}\n"
-    )
-    return plans.make(parse_experiment(base + text, ()), REGISTRY)
-
-
-def test_the_recipes_are_the_papers_table():
-    names = {"ppo": "ppo", "rloo": "rloo", "grpo": "grpo", "rpp": "reinforce_plus_plus"}
-    plan = _plan("arms: {" + ", ".join(f"{arm}: {{recipe: {name}_agent}}" for arm, name in names.items()) + "}")
-    config = {trial.arm: trial.config for trial in plan.trials}
-
-    assert config["ppo"]["advantage"] == {
-        "use": "kl_penalised",
-        "weight": 0.01,
-        "inner": {"use": "gae", "gamma": 1.0, "lam": 1.0, "whiten": True},
-    }
-    assert config["rloo"]["advantage"] == {"use": "kl_penalised", "weight": 0.001, "inner": {"use": "rloo"}}
-    assert config["rpp"]["advantage"] == {
-        "use": "kl_penalised",
-        "weight": 0.001,
-        "inner": {"use": "reinforce_plus_plus", "gamma": 1.0, "whiten": True},
-    }
-    assert config["grpo"]["advantage"] == {"use": "group_mean", "standardise": True}
-    assert (config["grpo"]["objective"]["kl_weight"], config["grpo"]["objective"]["kl_estimator"]) == (0.001, "k3")
-    assert [config[arm]["sampler"]["count"] for arm in ("ppo", "rloo", "grpo", "rpp")] == [1, 4, 4, 1]
-    assert (config["ppo"]["objective"]["value_weight"], config["ppo"]["objective"]["value_clip"]) == (1.0, 0.5)
-    for arm, settings in config.items():
-        objective, optimizer = settings["objective"], settings["optimizer"]
-        assert (objective["clip_low"], objective["clip_high"], objective["dual_clip"]) == (0.2, 0.2, 3.0)
-        assert (objective["entropy_weight"], objective["reduction"]) == (0.0, "token_mean")
-        assert "kl_weight" not in objective or arm == "grpo"  # the others charge it to the reward
-        assert "value_weight" not in objective or arm == "ppo"
-        assert (settings["schedule"]["epochs"], settings["schedule"]["minibatches"]) == (1, 1)
-        assert settings["sampling"]["temperature"] == 0.7
-        assert (optimizer["use"], optimizer["weight_decay"], tuple(optimizer["betas"])) == ("adamw", 0.01, (0.9, 0.999))
-        assert (optimizer["max_grad_norm"], optimizer["decay"]) == (1.0, "constant")
-        assert settings["rewards"] == [{"use": "progress", "placement": "per_turn", "weight": 1.0}]
-
-
-def test_every_option_has_a_description_and_unknown_ones_are_refused():
-    for name in ("turn_gae", "bilevel_gae", "reinforce_plus_plus", "rloo"):
-        check_component(REGISTRY.describe("advantage", name))
-    for inner in ("gae", "turn_gae", "rloo", "reinforce_plus_plus", "group_mean"):
-        check_component(estimator("kl_penalised", inner={"use": inner}))
-
-
-def test_finish_of_an_action_cut_at_the_limit_stays_in_the_row():
-    cut = Turn(observation=(), action=Action(tokens=(7, 7), logprobs=(-1.0, -1.0), finish=Finish.LENGTH))
-    rollout = Rollout(task_id="game", index=0, seed=0, turns=(cut,), metrics={"correct": 0.0, "max_score": 1.0})
-    group = RolloutGroup(task=Task(id="game"), rollouts=(rollout,), scores=tuple(scored(rollout)))
-
-    batch = assemble(_Words(), [group])
-
-    assert batch.mask.tolist() == [[True, True]]
-    assert batch.turn_rewards.tolist() == [[0, 0]]
-
-
-# --- sweeps -----------------------------------------------------------------------------------------------
-
-SWEEPS = Path(__file__).parents[2] / "sweeps"
-
-
-def _planned(name):
-    from orchestrator.experiment import planner as plans
-    from orchestrator.experiment.files import load_experiment
-
-    return {trial.arm: trial.config for trial in plans.make(load_experiment(SWEEPS / name, ()), REGISTRY).trials}
-
-
-def test_every_split_of_the_budget_sweep_spends_the_same():
-    bought = {}
-    for arm, config in _planned("multi_turn_budget.yaml").items():
-        start, [world, transfer] = config["start"], config["environment"]["worlds"]
-        shown = start["schedule"]["steps"] * start["schedule"]["tasks_per_step"]
-        assert shown in (0, start["environment"]["worlds"]["0"].get("train_tasks"))  # each demonstration once
-        assert start["environment"]["worlds"]["0"]["train_on"] == "demonstrations"
-        bought[arm] = (shown, world["train_tasks"] if config["schedule"]["steps"] else 0)
-        assert transfer["weight"] == 0
-
-    assert list(bought.values()) == SPLITS
-    assert list(bought) == [f"d{demonstrations}-g{games}" for demonstrations, games in SPLITS]
-    assert {cost(*split) for split in bought.values()} == {1000}
-
-
-def test_the_splits_begin_with_one_prior_and_demonstrate_other_games_than_they_train_on():
-    from orchestrator.contract.settings import Settings
-    from orchestrator.experiment import planner as plans
-
-    keys, worlds = set(), []
-    for config in _planned("multi_turn_budget.yaml").values():
-        phase = plans.start_settings(Settings.model_validate(config))
-        keys.add(plans.start_key(phase))
-        worlds.append(phase.environment.options["worlds"][0]["train_on"])
-        assert config["environment"]["worlds"][0].get("train_on", "training") == "training"
-
-    assert len(keys) == 1
-    assert set(worlds) == {"demonstrations"}
-
-
-@pytest.mark.parametrize("name", ["algorithms", "algorithms_long", "density"])
-def test_the_arms_of_a_comparison_play_as_many_episodes_and_share_their_start(name):
-    from orchestrator.contract.settings import Settings
-    from orchestrator.experiment import planner as plans
-
-    configs = _planned(f"multi_turn_{name}.yaml").values()
-
-    assert {c["schedule"]["tasks_per_step"] * c["sampler"]["count"] for c in configs} == {64}
-    assert len({plans.start_key(Settings.model_validate(config)) for config in configs}) == 1
-
-
-@pytest.mark.parametrize("name", ["transfer", "turns", "prior"])
-def test_the_other_sweeps_are_sound(name):
-    assert len(_planned(f"multi_turn_{name}.yaml")) >= 3
