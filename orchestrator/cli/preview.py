@@ -75,7 +75,7 @@ def _show_search(plan: Plan, console: Console) -> None:
     samples = "every combination" if tune.searcher == "grid" else f"{tune.samples} configurations"
     console.print(
         f"  {samples} per arm on {tune.seeds} tuning seed(s), searcher {tune.searcher}, scheduler {scheduler}; "
-        f"the best of each arm is confirmed on seeds {list(plan.experiment.seeds)}",
+        f"the best of each arm is confirmed on seeds {list(plan.experiment.all_seeds())}",
         highlight=False,
         soft_wrap=True,
     )

@@ -270,13 +270,26 @@ class Settings(Section):
     report: ReportSettings = ReportSettings()
 
 
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
 class Variation(Section):
     """What an experiment varies: methods, seeds, options."""
 
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="overlays by name; none: one arm")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1, description="one trial per arm and seed")
+    seeds: Seeds = Field((0,), description="one trial per arm and seed; arms.NAME.seeds: an arm's own")
     search: dict[str, dict[str, Any]] = Field(default_factory=dict, description="dotted path to {kind: arguments}")
     tune: Tune = Tune()
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """Seeds an arm enters the verdict with: its own where it has some, else those of all."""
+        own = self.arms.get(arm, {}).get("seeds")
+        return self.seeds if own is None else tuple(own)
+
+    def all_seeds(self) -> tuple[int, ...]:
+        """Every seed of any arm, those of all arms first."""
+        own = (seed for arm in self.arms for seed in self.seeds_of(arm))
+        return tuple(dict.fromkeys((*self.seeds, *own)))
 
 
 class Experiment(Variation, Settings):

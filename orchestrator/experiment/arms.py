@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from orchestrator.contract.component import RECIPE_KEYS
-from orchestrator.contract.settings import Experiment, Settings, Variation
+from orchestrator.contract.settings import Experiment, Seeds, Settings, Variation
 from orchestrator.errors import Problem, did_you_mean
 from orchestrator.experiment.overlay import at, copy, depth_reached, merge
 from orchestrator.experiment.search import flatten
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.plugging.registry import Registry
 
 VARIED = frozenset(Variation.model_fields)
+OWN = "seeds"  # what is varied and may yet be an arm's own
+_SEEDS = TypeAdapter(Seeds)
 _PHASE_KEYS = (*RECIPE_KEYS, "environment", "start")
 SHARED = ("name", "evaluation", "tracking", "report")  # an arm may not change how arms are compared
 
@@ -77,6 +81,7 @@ def lay_out(raw: RawExperiment, registry: Registry, problems: list[Problem]) -> 
     shared = merge(top[0].data, top[1].data)
     if isinstance(variation.get("arms"), Mapping):
         variation["arms"] = {name: {} if overlay is None else overlay for name, overlay in variation["arms"].items()}
+        variation["arms"] = {name: _own_seeds(name, overlay, problems) for name, overlay in variation["arms"].items()}
     overlays = variation.get("arms")
     if not isinstance(overlays, Mapping) or not overlays:
         arm = _arm(_only_arm_name(shared), [top[0], top[1]], registry, problems)
@@ -174,12 +179,26 @@ def _arm_keys(name: str, overlays: Any, problems: list[Problem]) -> dict[str, An
     allowed = [key for key in Settings.model_fields if key not in SHARED]
     for key in overlay:
         path = f"arms.{name}.{key}"
+        if key == OWN:
+            continue  # varied, not a setting
         if key in VARIED or key in SHARED:
             problems.append(Problem(path, f"{key} is shared by all arms; write it at the top level of the file"))
         elif key not in allowed:
             expected = ", ".join(sorted(allowed))
             problems.append(Problem(path, f"unknown key{did_you_mean(key, allowed)} Expected one of: {expected}."))
     return {key: value for key, value in overlay.items() if key in allowed}
+
+
+def _own_seeds(name: str, overlay: Any, problems: list[Problem]) -> Any:
+    """An arm as written, without seeds of its own that are none."""
+    if not isinstance(overlay, Mapping) or overlay.get(OWN) is None:
+        return overlay
+    try:
+        return {**overlay, OWN: list(_SEEDS.validate_python(overlay[OWN]))}
+    except ValidationError:
+        message = f"{overlay[OWN]!r} given; expected a list of whole numbers from 0 on, as in [0, 1, 2]"
+        problems.append(Problem(f"arms.{name}.{OWN}", message))
+        return {key: value for key, value in overlay.items() if key != OWN}
 
 
 def _only_arm_name(shared: Mapping[str, Any]) -> str:

@@ -104,9 +104,12 @@ def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterat
                 f"differs from arm {folded[name.lower()]!r} only in case, which some file systems ignore",
             )
         folded.setdefault(name.lower(), name)
-    twice = sorted({seed for seed in variation.seeds if variation.seeds.count(seed) > 1})
-    if twice:
-        yield Problem("seeds", f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
+    lists = {"seeds": variation.seeds}
+    lists |= {f"arms.{arm}.seeds": variation.seeds_of(arm) for arm, own in variation.arms.items() if own.get("seeds")}
+    for path, seeds in lists.items():
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            yield Problem(path, f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
     if variation.tune.scheduler != "none" and not variation.search:
         yield Problem("tune.scheduler", "stops trials of a search early, and there is no `search`; add one, or drop it")
     if variation.search and variation.tune.searcher == "optuna" and importlib.util.find_spec("optuna") is None:

@@ -122,9 +122,9 @@ def confirmations(plan: Plan, best: Mapping[str, Mapping[str, Any]]) -> tuple[Tr
     """
     return tuple(
         _confirmation(plan.arms[arm], arm, seed, best[arm])
-        for seed in plan.experiment.seeds
+        for seed in plan.experiment.all_seeds()
         for arm in plan.arms
-        if arm in best
+        if arm in best and seed in plan.experiment.seeds_of(arm)
     )
 
 
@@ -199,8 +199,9 @@ def _experiment(layout: Layout, variation: Variation, arms: Mapping[str, Setting
 
 def _trials(arms: Mapping[str, Settings], variation: Variation) -> Iterator[TrialSpec]:
     if not variation.search:
-        for seed, (arm, settings) in itertools.product(variation.seeds, arms.items()):
-            yield _confirmation(settings, arm, seed, {})
+        for seed, (arm, settings) in itertools.product(variation.all_seeds(), arms.items()):
+            if seed in variation.seeds_of(arm):
+                yield _confirmation(settings, arm, seed, {})
         return
     tune = variation.tune
     if tune.searcher == "optuna":
@@ -213,7 +214,7 @@ def _trials(arms: Mapping[str, Settings], variation: Variation) -> Iterator[Tria
 
 
 def _tuning_seeds(variation: Variation) -> Iterator[int]:
-    unused = (seed for seed in itertools.count(_FIRST_TUNING_SEED) if seed not in variation.seeds)
+    unused = (seed for seed in itertools.count(_FIRST_TUNING_SEED) if seed not in variation.all_seeds())
     return itertools.islice(unused, variation.tune.seeds)
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from orchestrator.contract.component import Role, Use, UseReward
 from orchestrator.contract.settings import Experiment, Settings
-from orchestrator.experiment.arms import SHARED, VARIED
+from orchestrator.experiment.arms import OWN, SHARED, VARIED
 from orchestrator.plugging.registry import Registry
 
 _ROLE_OF_KEY = {
@@ -66,7 +66,7 @@ def experiment_schema(registry: Registry) -> dict[str, Any]:
             start[key] = _nullable(f"component.{role}", True)
     definitions["arm"] = {
         "type": ["object", "null"],
-        "properties": {key: properties[key] for key in Settings.model_fields if key not in SHARED},
+        "properties": {key: properties[key] for key in (*Settings.model_fields, OWN) if key not in SHARED},
         "additionalProperties": False,
     }
     properties["arms"] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/arm"}}

@@ -250,7 +250,7 @@ def _chance(baseline: int, arms: tuple[int, ...], among: tuple[int, ...], prior:
         if wanted > arms.count(count):
             raise ValueError(f"{wanted} arms of {count} seeds left of {arms.count(count)}")
         columns += range(first, first + wanted)
-    tops = np.sort(_equal_arms(baseline, arms, prior, spread)[:, columns].max(axis=1))
+    tops = np.sort(_equal_arms(baseline, arms, prior, spread)[:, np.array(columns)].max(axis=1))
     tops.flags.writeable = False
     return tops
 

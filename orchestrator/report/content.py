@@ -145,7 +145,8 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
         unmeasured = [t.id for t in trials if t.status in FINISHED and t.curve(found.metric) is None]
         if unmeasured:
             warnings.append(f"Finished without measuring {found.metric}, so left out: {', '.join(unmeasured)}.")
-        if len({len(arm.seeds) for arm in found.arms}) > 1:
+        asked = {arm: sum(name == arm for name, _ in study.planned) for arm in study.arms}
+        if len({len(arm.seeds) for arm in found.arms}) > 1 and any(len(a.seeds) < asked[a.arm] for a in found.arms):
             warnings.append(
                 "Arms have different numbers of seeds: " + ", ".join(f"{a.arm} {len(a.seeds)}" for a in found.arms)
             )
@@ -218,7 +219,11 @@ def _provenance(study: Study) -> dict[str, str]:
         facts[f"run{suffix}"] = run.directory.name
         facts[f"experiment file{suffix}"] = run.plan.source or "not recorded"
         facts[f"commit{suffix}"] = run.plan.commit or "not recorded"
-        facts[f"seeds{suffix}"] = ", ".join(str(seed) for seed in run.plan.experiment.seeds)
+        experiment = run.plan.experiment
+        facts[f"seeds{suffix}"] = "; ".join(
+            [_list(experiment.seeds)]
+            + [f"{arm} {_list(experiment.seeds_of(arm))}" for arm, own in experiment.arms.items() if own.get("seeds")]
+        )
         facts[f"plugins{suffix}"] = ", ".join(
             f"{name} {' '.join(source.split()[:2])}" for name, source in run.plan.fingerprint.items()
         )
@@ -230,6 +235,10 @@ def _provenance(study: Study) -> dict[str, str]:
         f"{value} {key}" for key in ("cpus", "gpus", "workers") if (value := getattr(study.experiment.resources, key))
     )
     return {key: value for key, value in facts.items() if value}
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)
 
 
 def _sections(study: Study, registry: Registry | None) -> list[Section]:

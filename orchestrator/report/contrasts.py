@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
 
 def differences(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
     """Every arm's difference with its interval, beside zero and the margin, and the answer in words."""
-    shown = [found for found in verdict.comparisons if found.interval is not None and found.difference is not None]
+    shown = [
+        (found, found.difference, found.interval)
+        for found in verdict.comparisons
+        if found.difference is not None and found.interval is not None
+    ]
     if not shown:
         return []
-    figure, axes = _rows([found.arm for found in shown], colours)
+    figure, axes = _rows([found.arm for found, _, _ in shown], colours)
     if verdict.margin is not None:
         axes.axvspan(-verdict.margin, verdict.margin, color=MUTED, alpha=0.12, linewidth=0, zorder=0)
     axes.axvline(0.0, color=INK, linewidth=1, zorder=1)
-    for row, found in enumerate(shown):
+    for row, (found, difference, interval) in enumerate(shown):
         shade = PALETTE[colours[found.arm] % len(PALETTE)]
         sure = found.outcome is not Outcome.UNDECIDED
-        assert found.interval is not None
-        assert found.difference is not None
-        axes.plot(found.interval, [row, row], color=shade, linewidth=2.2, solid_capstyle="butt")
+        axes.plot(interval, [row, row], color=shade, linewidth=2.2, solid_capstyle="butt")
         if found.equivalence_interval is not None:
             axes.plot(found.equivalence_interval, [row, row], color=shade, linewidth=6, alpha=0.35)
         fill = "full" if sure else "none"
-        axes.plot(
-            found.difference, row, marker="o", markersize=8, color=shade, fillstyle=fill, markerfacecoloralt=shade
-        )
+        axes.plot(difference, row, marker="o", markersize=8, color=shade, fillstyle=fill, markerfacecoloralt=shade)
         axes.annotate(
             found.outcome.label,
             (1.0, row),
@@ -79,8 +80,8 @@ def seeds(verdict: Verdict, colours: Mapping[str, int]) -> list[Drawing]:
         axes.plot(
             arm.values, [row] * len(arm.values), linestyle="none", marker="o", markersize=6, color=shade, alpha=0.65
         )
-        assert arm.mean is not None
-        axes.plot([arm.mean, arm.mean], [row - 0.28, row + 0.28], color=shade, linewidth=2.4)
+        mean = float(np.mean(arm.values))
+        axes.plot([mean, mean], [row - 0.28, row + 0.28], color=shade, linewidth=2.4)
     axes.set_xlabel(metric_label(verdict.metric))
     caption = (
         f"One dot per seed: {estimand(verdict)}. Line: mean; bar: its {percent(verdict.confidence)} interval, for the "

@@ -25,7 +25,7 @@ SOLID = 5  # arms drawn with solid lines; colour alone does not tell more apart
 CROWD = 5  # from so many arms on, single seeds are left out and bands are fainter
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDE = 13.6  # inches of a figure over the page's whole width, so that its text is as large as the others'
-STYLE: dict[Any, Any] = {
+STYLE: Any = {
     "font.size": 10,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,

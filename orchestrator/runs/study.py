@@ -70,12 +70,12 @@ class Study(os.PathLike[str]):
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds the verdict rests on, finished or not."""
-        return tuple(sorted({seed for run in self.runs for seed in run.plan.experiment.seeds}))
+        return tuple(sorted({seed for run in self.runs for seed in run.plan.experiment.all_seeds()}))
 
     @property
     def planned(self) -> tuple[tuple[str, int], ...]:
         """Arm and seed of every trial that the verdict waits for."""
-        pairs = ((self._named(run, arm), seed) for run in self.runs for arm in _arms(run) for seed in _seeds(run))
+        pairs = ((self._named(run, arm), seed) for run in self.runs for arm in _arms(run) for seed in _seeds(run, arm))
         return tuple(dict.fromkeys(pairs))
 
     @property
@@ -243,8 +243,8 @@ def _arms(run: Run) -> dict[str, Settings]:
     return found
 
 
-def _seeds(run: Run) -> tuple[int, ...]:
-    return run.plan.experiment.seeds
+def _seeds(run: Run, arm: str) -> tuple[int, ...]:
+    return run.plan.experiment.seeds_of(arm)
 
 
 def _world(settings: Settings) -> dict[str, Any]:

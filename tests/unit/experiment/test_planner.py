@@ -175,6 +175,32 @@ def test_trials_are_arms_times_seeds_seeds_first(registry):
     assert all(trial.phase is Phase.CONFIRM for trial in plan.trials)
 
 
+def test_an_arm_may_have_seeds_of_its_own(registry):
+    plan = make(registry, "arms: {grpo: {recipe: grpo, seeds: [0, 1, 2]}, rloo: {recipe: rloo}}\nseeds: [0, 3]")
+
+    assert [(trial.arm, trial.seed) for trial in plan.trials] == [
+        ("grpo", 0),
+        ("rloo", 0),
+        ("rloo", 3),
+        ("grpo", 1),
+        ("grpo", 2),
+    ]
+    assert Plan.from_json(plan.to_json()) == plan
+    assert (plan.experiment.seeds_of("grpo"), plan.experiment.seeds_of("rloo")) == ((0, 1, 2), (0, 3))
+    assert plan.experiment.all_seeds() == (0, 3, 1, 2)
+    other = make(registry, "arms: {grpo: {recipe: grpo}}\nseeds: [0]", "arms.grpo.seeds=[5, 6]")
+    assert [trial.id for trial in other.trials] == ["grpo-s5", "grpo-s6"]
+
+
+def test_tuning_and_confirmation_know_the_seeds_of_an_arm(registry):
+    text = "arms: {grpo: {recipe: grpo, seeds: [0, 1000]}, rloo: {recipe: rloo}}\nseeds: [0]\n"
+    plan = make(registry, text + "search: {optimizer.lr: {loguniform: [1.0e-5, 1.0e-3]}}")
+
+    assert plans.tuning_seeds(plan) == (1001,)
+    confirmed = plans.confirmations(plan, {"grpo": {}, "rloo": {}})
+    assert [trial.id for trial in confirmed] == ["grpo-s0", "rloo-s0", "grpo-s1000"]
+
+
 def test_an_experiment_without_arms_is_one_trial(registry):
     plan = make(registry, "recipe: grpo")
 
@@ -400,7 +426,11 @@ BAD = {  # kind: (text, with `> ` before settings of the command line; path; par
     "no seeds": (GOOD + "seeds: []", "seeds", "at least 1 item"),
     "unsafe arm name": (GOOD + "arms: {../x: }", "arms.../x", "names files"),
     "arms that differ in case": (GOOD + "arms: {a: , A: }", "arms.A", "only in case"),
-    "seeds in an arm": (GOOD + "arms: {a: {seeds: [1]}}", "arms.a.seeds", "shared by all arms"),
+    "search in an arm": (GOOD + "arms: {a: {search: {}}}", "arms.a.search", "shared by all arms"),
+    "a number of seeds": (GOOD + "arms: {a: {seeds: 3}}", "arms.a.seeds", "3 given; expected a list"),
+    "an arm without seeds": (GOOD + "arms: {a: {seeds: []}}", "arms.a.seeds", "[] given; expected a list"),
+    "a negative seed": (GOOD + "arms: {a: {seeds: [-1]}}", "arms.a.seeds", "[-1] given; expected a list"),
+    "an arm's seed twice": (GOOD + "arms: {a: {seeds: [1, 1]}}", "arms.a.seeds", "1 more than once"),
     "evaluation in an arm": (GOOD + "arms: {a: {evaluation: {k: [1]}}}", "arms.a.evaluation", "shared by all arms"),
     "arms as a list": (GOOD + "arms: [a, b]", "arms", "valid dictionary"),
     "arm that is a word": (GOOD + "arms: {a: grpo}", "arms.a", "valid dictionary"),

@@ -36,10 +36,15 @@ def test_unknown_keys_are_found_at_every_level():
         "sead": 1,
         "environment": {"use": "countdown", "nmbers": [3, 3]},
         "schedule": {"stepz": 1},
-        "arms": {"a": {"recipe": "gropo"}, "b": {"seeds": [1]}, "c": None},
+        "arms": {"a": {"recipe": "gropo"}, "b": {"search": {}}, "c": None},
     }
 
     assert paths(data) == ["$", "$.arms.a.recipe", "$.arms.b", "$.environment", "$.schedule"]
+
+
+def test_an_arm_may_have_seeds_of_its_own():
+    assert paths({"name": "x", "environment": {"use": "countdown"}, "arms": {"a": {"seeds": [0, 1]}}}) == []
+    assert paths({"name": "x", "environment": {"use": "countdown"}, "arms": {"a": {"seeds": 2}}}) == ["$.arms.a.seeds"]
 
 
 def test_options_follow_from_the_component_named():

@@ -41,6 +41,7 @@ def build_run(
     report: Mapping[str, Any] | None = None,
     source: str | None = None,
     spread: float = 0.02,
+    own_seeds: Mapping[str, Sequence[int]] | None = None,
 ) -> Path:
     """Write one run directory.
 
@@ -49,7 +50,9 @@ def build_run(
     :param search: section of the experiment file; adds eight tuning trials per arm, known to the journal only
     :param metrics: extra values on every step row
     :param report: section of the experiment file
+    :param own_seeds: by arm, where not ``seeds``
     """
+    own = own_seeds or {}
     shared = {
         "name": "dars-vs-grpo",
         "environment": {"use": "countdown", "numbers": [3, 4]},
@@ -63,13 +66,15 @@ def build_run(
     arms = {arm: Settings.model_validate(shared | {"recipe": arm} | METHODS.get(arm, {})) for arm in gains}
     specs = [
         TrialSpec(id=f"{arm}-s{seed}", arm=arm, seed=seed, settings=settings)
-        for seed in seeds
+        for seed in dict.fromkeys((*seeds, *(seed for several in own.values() for seed in several)))
         for arm, settings in arms.items()
+        if seed in own.get(arm, seeds)
     ]
+    overlays = {arm: {"seeds": list(own[arm])} if arm in own else {} for arm in arms}
     plan = Plan(
         name="dars-vs-grpo",
         experiment=Experiment.model_validate(
-            shared | {"seeds": list(seeds), "search": dict(search or {}), "arms": {arm: {} for arm in arms}}
+            shared | {"seeds": list(seeds), "search": dict(search or {}), "arms": overlays}
         ),
         trials=tuple(specs) if not search else (),
         fingerprint={"baselines": "rl-orchestrator 0.1.0 0123456789abcdef"},

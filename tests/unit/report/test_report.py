@@ -245,6 +245,21 @@ def test_failed_trials_are_left_out_aloud(tmp_path):
     assert failure["error"]["blamed"] == "'dars' (rl-orchestrator 0.1.0) in sampler 'dars'"
 
 
+def test_unequal_numbers_of_seeds_are_a_warning_only_where_they_were_not_asked_for(tmp_path):
+    own = {"grpo": (0, 1, 2, 3, 4, 5)}
+    asked = build_run(tmp_path / "one", gains={"grpo": 0.2, "dars": 0.3}, seeds=(0, 1, 2), steps=20, own_seeds=own)
+    lost = build_run(
+        tmp_path / "two", gains={"grpo": 0.2, "dars": 0.3}, seeds=(0, 1, 2), steps=20, statuses={"dars-s0": "failed"}
+    )
+
+    as_asked, one_lost = write_report([asked]), write_report([lost])
+
+    assert [len(arm.seeds) for arm in as_asked.verdict.arms] == [6, 3]
+    assert not any("different numbers" in warning for warning in as_asked.warnings)
+    assert as_asked.provenance["seeds"] == "0, 1, 2; grpo 0, 1, 2, 3, 4, 5"
+    assert any(warning.endswith("different numbers of seeds: grpo 3, dars 2") for warning in one_lost.warnings)
+
+
 def test_what_went_wrong_on_the_way_is_counted(tmp_path):
     metrics = {
         "rollout/failed": 2.0,

@@ -73,7 +73,7 @@ def test_evaluations_and_rollouts_are_read_by_trial(searched):
     Ledger(trial.folder.evaluations).append(10, "evaluation", tasks={"t0": [4, 1], "t1": [4, 4]})
     Ledger(trial.folder.rollouts).write({"step": 3, "task": "t0", "rollouts": []})
 
-    assert list(trial.evaluations()) == [(10, {"t0": (4, 1), "t1": (4, 4)})]
+    assert list(trial.evaluations())[-1:] == [(10, {"t0": (4, 1), "t1": (4, 4)})]
     assert [row["task"] for row in trial.rollouts()] == ["t0"]
 
 
@@ -147,3 +147,13 @@ def test_differences_name_dotted_paths_and_what_is_not_set():
     assert found["objective.clip_high"] == {"a": 0.2, "b": 0.28}
     assert found["rewards.0.use"] == {"a": "exact", "b": None}
     assert "objective.use" not in found
+
+
+def test_a_study_waits_for_the_seeds_each_arm_has(tmp_path):
+    run = build_run(tmp_path / "run", gains={"a": 0.2, "b": 0.2}, seeds=(0, 1), steps=10, own_seeds={"a": (0, 1, 2)})
+
+    study = Study.read(run)
+
+    assert set(study.planned) == {("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)}
+    assert study.seeds == (0, 1, 2)
+    assert study.ended
