@@ -143,18 +143,27 @@ def resume(
 
 @app.command()
 @guarded
-def plan(file: File, settings: Settings = None, as_json: Json = False) -> None:
-    """Show what an experiment would run; launch nothing.
+def plan(
+    file: File,
+    settings: Settings = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="an earlier run: its seeds' scatter, its tokens and time")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what an experiment would run, and what it could find; launch nothing.
 
-    Every option of every arm with its value, the trials, and the size of one trial.
+    Every option of every arm with its value, the trials, the size of one trial, the smallest difference that the design
+    finds in four of five cases, and what would find a smaller one.
     """
     from orchestrator.cli.preview import show_plan
+    from orchestrator.runs.study import Study
 
     made, registry = _make_plan(file, settings or [])
     if as_json:
         print(made.to_json())
     else:
-        show_plan(made, registry, out)
+        show_plan(made, registry, out, Study.read(like) if like is not None else None)
 
 
 @app.command()

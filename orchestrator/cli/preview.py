@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -12,22 +12,30 @@ from orchestrator.cli.console import flatten, table
 from orchestrator.contract.settings import Settings
 from orchestrator.experiment.estimate import Estimate, estimate
 from orchestrator.plugging.registry import Registry
+from orchestrator.verdict.foresight import Foresight, foresee
+from orchestrator.verdict.wording import count_text, margin_text, metric_label, number, percent, seconds_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.contract.plan import Plan
+    from orchestrator.runs.study import Study
 
 _FEWEST_FOLDED = 13  # longer lists of trials show their first and last ones
 
 
-def show_plan(plan: Plan, registry: Registry, console: Console) -> None:
-    """Print what would run."""
+def show_plan(plan: Plan, registry: Registry, console: Console, like: Study | None = None) -> None:
+    """Print what would run, and what it could find.
+
+    :param like: an earlier run that says how seeds scatter and what trials cost
+    """
     resolved = {arm: expanded(settings, registry) for arm, settings in plan.arms.items()}
     _show_options(resolved, console)
     _show_search(plan, console)
     _show_trials(plan, console)
-    _show_size(plan, registry, console)
+    sizes = {arm: estimate(settings, registry) for arm, settings in plan.arms.items()}
+    _show_size(sizes, console)
+    _show_foresight(foresee(plan, sizes, like), console)
 
 
 def expanded(settings: Settings, registry: Registry) -> dict[str, Any]:
@@ -97,15 +105,59 @@ def _show_trials(plan: Plan, console: Console) -> None:
         console.print(made)
 
 
-def _show_size(plan: Plan, registry: Registry, console: Console) -> None:
+def _show_size(sizes: Mapping[str, Estimate], console: Console) -> None:
     made = table("arm", "steps", "rollouts a step", "rollouts", "evaluation rollouts", "generated tokens")
-    for arm, settings in plan.arms.items():
-        size = estimate(settings, registry)
+    for arm, size in sizes.items():
         rollouts = "unknown" if size.rollouts is None else f"{size.rollouts:,}"
         per_step = "unknown" if size.rollouts_per_step is None else f"{size.rollouts_per_step:,}"
         made.add_row(arm, f"{size.steps:,}", per_step, rollouts, f"{size.evaluation_rollouts:,}", _tokens(size))
     console.print(Text("\nsize of one trial, by arm", style="bold"))
     console.print(made)
+
+
+def _show_foresight(found: Foresight | None, console: Console) -> None:
+    """What the plan can find, before a token is spent."""
+    if found is None:
+        return
+    console.print(Text("\nwhat it can find", style="bold"))
+    for line in _foreseen(found):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    if found.alternatives:
+        made = table("change", "finds", "tokens")
+        for row in found.alternatives:
+            made.add_row(row.change, number(row.smallest), "unknown" if row.tokens is None else percent(row.tokens))
+        console.print(made)
+
+
+def _foreseen(found: Foresight) -> Iterator[str]:
+    against = len(found.counts) - 1
+    seeds = " and ".join(str(n) for n in dict.fromkeys((found.counts[0], *found.counts[1:])))
+    design = f"{seeds} seed{'s' * (seeds != '1')}, {against} arm{'s' if against > 1 else ''} against {found.baseline}"
+    if min(found.counts) < 2:
+        yield f"nothing: {design}, and one seed cannot tell a method from its luck"
+    elif found.smallest is None:
+        yield f"unknown: {found.source} ({design})"
+    else:
+        yield (
+            f"a difference of {number(found.smallest)} in {metric_label(found.metric)}, averaged over the last fifth of "
+            f"the common cost, in four of five cases ({design})"
+        )
+    if found.noise is not None:
+        yield (
+            f"scatter over seeds {number(found.noise.total**0.5)} ({found.source}); evaluation makes "
+            f"{percent(round(found.noise.share, 2))} of its variance"
+        )
+    if found.equivalence is not None:
+        yield f"equal arms called equivalent within {margin_text(found.margin)} in {percent(round(found.equivalence, 2))}"
+    cost = found.cost
+    tokens = (
+        "unknown"
+        if cost.training_tokens is None or cost.evaluation_tokens is None
+        else f"{'at most ' if cost.at_most else ''}{count_text(cost.training_tokens)} of training and "
+        f"{count_text(cost.evaluation_tokens)} of evaluation{' per turn' if cost.at_most else ''}"
+    )
+    time = "unknown; --like RUN takes it from an earlier run" if cost.seconds is None else seconds_text(cost.seconds)
+    yield f"expected tokens of the trials compared: {tokens}; time, one after another: {time}"
 
 
 def _tokens(size: Estimate) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from orchestrator.maths.verdict import bound, shrunken
+from orchestrator.maths.verdict import both_sides, bound, shrunken
 
 Array: TypeAlias = np.ndarray
 
@@ -76,6 +76,7 @@ def power(
     arm: int = 1,
     confidence: float = 0.95,
     spread: float = 0.0,
+    relative: Sequence[float] | None = None,
 ) -> float:
     """Chance that the first step names an arm on the right side, when it alone differs from the baseline.
 
@@ -84,10 +85,11 @@ def power(
     :param counts: [A] seeds, the baseline's first
     :param arm: which of them differs
     :param spread: standard deviation of the logarithm of the arms' spreads
+    :param relative: [A] known standard deviations of the arms, in units of ``deviation``; None: all the same
     """
     if not deviation > 0:
         return float(effect != 0)
-    width, error = _errors(tuple(int(count) for count in counts), arm, spread)
+    width, error = _errors(tuple(int(count) for count in counts), arm, spread, tuple(relative or ()))
     return float(_chance_of(abs(effect) / deviation, width, error * bound(counts, confidence)))
 
 
@@ -101,12 +103,30 @@ def smallest_difference(
     spread: float = 0.0,
 ) -> float:
     """The true difference that is found with a chance of ``wanted``, parameters as in :func:`power`."""
-    width, error = _errors(tuple(int(count) for count in counts), arm, spread)
+    width, error = _errors(tuple(int(count) for count in counts), arm, spread, ())
     reach = error * bound(counts, confidence)
     far = 1.0
     while _chance_of(far, width, reach) < wanted:
         far *= 2
     return deviation * float(brentq(lambda size: _chance_of(size, width, reach) - wanted, 0.0, far, xtol=1e-6))
+
+
+def chance_of_equivalence(
+    margin: float,
+    deviation: float,
+    counts: Sequence[int],
+    *,
+    arm: int = 1,
+    confidence: float = 0.95,
+    spread: float = 0.0,
+) -> float:
+    """Chance that an arm equal to the baseline is called equivalent within a margin, parameters as in :func:`power`."""
+    if not deviation > 0:
+        return 0.0
+    width, error = _errors(tuple(int(count) for count in counts), arm, spread, ())
+    within = margin / deviation - error * bound(counts, both_sides(confidence))
+    room = np.minimum(within, error * bound(counts, confidence))  # nearer than what is named
+    return float(np.where(room > 0, 2 * ndtr(room / width) - 1, 0.0).mean())
 
 
 def seeds_needed(
@@ -147,7 +167,7 @@ def _chance_of(size: float, width: Array, reach: Array) -> float:
 
 
 @lru_cache(maxsize=256)
-def _errors(counts: tuple[int, ...], arm: int, spread: float) -> tuple[Array, Array]:
+def _errors(counts: tuple[int, ...], arm: int, spread: float, relative: tuple[float, ...]) -> tuple[Array, Array]:
     """True and estimated standard error of an arm's difference, in deviations: [draws] each.
 
     Means and variances of normal seeds are independent: only the variances need be drawn.
@@ -156,6 +176,7 @@ def _errors(counts: tuple[int, ...], arm: int, spread: float) -> tuple[Array, Ar
     n = np.array(counts)
     size = (_DRAWS, n.size)
     true = np.exp(2 * (spread * generator.normal(size=size) - spread**2))  # mean 1
+    true *= np.square(relative or np.ones(n.size))
     estimated = true * generator.chisquare(n - 1, size=size) / (n - 1)
     pair = [0, arm]
     share = shrunken(estimated, counts)[:, pair] / n[pair]

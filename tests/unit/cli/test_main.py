@@ -92,6 +92,35 @@ def test_plan_shows_resolved_options_trials_and_size(file):
     assert any(line.split()[:4] == ["b", "2", "6", "12"] for line in done.stdout.splitlines())
 
 
+def test_plan_tells_what_the_design_can_find_and_what_would_find_less(file, tmp_path):
+    arms = "arms={a: null, b: null}"
+    done = call("plan", file, arms, "seeds=[0,1,2]", "report.margin=0.05")
+
+    said = done.stdout
+    assert done.exit_code == 0
+    assert "what it can find\n  a difference of " in said
+    assert "in four of five cases (3 seeds, 1 arm against a)" in said
+    assert "assumed: training 0.025" in said
+    assert "equal arms called equivalent within ±0.050 in " in said
+    assert any(line.startswith("a seed more for every arm") for line in said.splitlines())
+    assert "time, one after another: unknown" in said
+    single = call("plan", file, arms)
+    assert "nothing: 1 seed, 1 arm against a, and one seed cannot" in single.stdout
+
+
+def test_plan_learns_from_an_earlier_run(file, tmp_path):
+    run = call("run", file, "arms={a: null, b: null}", "seeds=[0,1]", "--local", "--runs", tmp_path / "runs")
+    (earlier,) = (tmp_path / "runs").iterdir()
+
+    done = call("plan", file, "arms={a: null, b: null}", "seeds=[0,1,2]", "--like", earlier)
+
+    assert run.exit_code == done.exit_code == 0
+    assert f"as in {earlier.name}" in done.stdout or f"{earlier.name} has" in done.stdout
+    assert "expected tokens of the trials compared: at most" not in done.stdout
+    refused = call("plan", file, "--like", tmp_path / "nowhere")
+    assert refused.exit_code == 2
+
+
 def test_plan_as_json_is_the_plan(file):
     done = call("plan", file, "--json")
 

@@ -30,12 +30,35 @@ def test_predicted_power_is_what_simulation_finds(counts, spread):
     assert simulated(effect, counts, spread, arm) == pytest.approx(0.7, abs=0.025)
 
 
+def test_a_baseline_known_to_scatter_more_lowers_the_power_and_more_of_its_seeds_cure_it():
+    relative = (2.0, 1.0, 1.0, 1.0)
+
+    same, noisy = power.power(3.0, 1.0, (3,) * 4), power.power(3.0, 1.0, (3,) * 4, relative=relative)
+
+    assert power.power(3.0, 1.0, (3,) * 4, relative=(1.0,) * 4) == same
+    assert noisy < same
+    assert noisy < power.power(3.0, 1.0, (6, 3, 3, 3), relative=relative)
+
+
 @pytest.mark.parametrize("counts", DESIGNS)
 def test_the_smallest_difference_is_found_as_often_as_asked(counts):
     found = power.smallest_difference(0.03, counts, wanted=0.8)
 
     assert power.power(found, 0.03, counts) == pytest.approx(0.8, abs=1e-5)
     assert power.power(-found, 0.03, counts) == pytest.approx(0.8, abs=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (10, 10), (5,) * 9])
+def test_the_chance_of_equivalence_is_what_simulation_finds(counts):
+    generator = np.random.default_rng(3)
+    n, size = np.array(counts), (8_000, len(counts))
+    means = generator.normal(size=size) / np.sqrt(n)
+    variances = generator.chisquare(n - 1, size=size) / (n - 1)
+
+    found = verdict.decide(means, variances, counts, margin=2.0).equivalent[:, 0].mean()
+
+    assert power.chance_of_equivalence(2.0, 1.0, counts) == pytest.approx(found, abs=0.025)
+    assert power.chance_of_equivalence(0.01, 1.0, counts) == 0.0
 
 
 def test_many_seeds_have_the_power_of_students_test_at_the_rules_bound():

@@ -1,0 +1,217 @@
+"""Looks ahead: which difference a plan can find before a token is spent, at what cost, and what would find a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from orchestrator.contract.plan import Plan
+from orchestrator.contract.settings import Settings
+from orchestrator.experiment.estimate import Estimate
+from orchestrator.maths.power import Noise, chance_of_equivalence, left_by_averaging, smallest_difference
+from orchestrator.maths.verdict import WINDOW, window_weights
+from orchestrator.runs.study import Study
+from orchestrator.verdict.outcome import Verdict
+from orchestrator.verdict.study import judge_study
+from orchestrator.verdict.tasks import SUCCESS, noise
+
+SPREAD = 0.3  # arms scatter unequally: standard deviation of the logarithm, where power is foreseen
+TRAINING = 0.025  # standard deviation over seeds of pass@1 that training makes, where no run says
+ANSWER = 0.15  # variance of an answer within its task, where no run says: pass rates from 0 to 1, unequal over tasks
+FEW = 6  # degrees of freedom below which an earlier run's scatter is a hint
+MANY = 4  # arms compared from which a larger baseline is proposed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """A change of the plan, what it can find and what it costs."""
+
+    change: str
+    smallest: float  # difference that is found with a chance of 80 %
+    tokens: float | None  # of all trials, in those of the plan as it is; None: unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the trials that enter the verdict are expected to cost, all together; None where nothing is known."""
+
+    training_tokens: float | None
+    evaluation_tokens: float | None
+    seconds: float | None  # of trials one after another
+    at_most: bool  # tokens are limits: every action as long as it may be, one an episode
+
+    @property
+    def tokens(self) -> float | None:
+        """Training and evaluation tokens."""
+        if self.training_tokens is None or self.evaluation_tokens is None:
+            return None
+        return self.training_tokens + self.evaluation_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """What a plan can find, with what it rests on."""
+
+    metric: str
+    confidence: float
+    counts: tuple[int, ...]  # seeds, the baseline first
+    baseline: str
+    noise: Noise | None  # None: nothing tells how the metric scatters
+    source: str  # where the noise comes from
+    smallest: float | None  # difference that is found with a chance of 80 %
+    alternatives: tuple[Alternative, ...]  # the plan as it is comes first
+    cost: Cost
+    margin: float | None  # of equivalence, where declared
+    equivalence: float | None  # chance that an equal arm is called equivalent within it
+
+
+def foresee(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None = None) -> Foresight | None:
+    """Say what a plan can find; None where there is nothing to compare.
+
+    :param estimates: sizes of a trial by arm
+    :param like: an earlier run whose seeds scatter as the plan's are expected to; None: stated defaults
+    :raises ConfigError: the earlier run cannot be judged as its own plan says
+    """
+    report = plan.experiment.report
+    names = list(plan.arms)
+    if len(names) < 2:
+        return None
+    baseline = report.baseline or names[0]
+    counts = [len(plan.experiment.seeds_of(arm)) for arm in (baseline, *(arm for arm in names if arm != baseline))]
+    settings = plan.arms[baseline]
+    verdict = judge_study(like, report.metric)[0] if like is not None else None
+    metric = report.metric or (verdict.metric if verdict else SUCCESS)
+    found, source = _noise(settings, metric, like, verdict)
+    cost = _cost(plan, estimates, like)
+    smallest, equivalence = None, None
+    alternatives: tuple[Alternative, ...] = ()
+    if found is not None and min(counts) > 1:
+        if report.margin is not None:
+            equivalence = chance_of_equivalence(
+                report.margin, found.total**0.5, counts, confidence=report.confidence, spread=SPREAD
+            )
+        smallest = smallest_difference(found.total**0.5, counts, confidence=report.confidence, spread=SPREAD)
+        alternatives = tuple(_alternatives(found, counts, cost, settings, report.confidence))
+    return Foresight(
+        metric=metric,
+        confidence=report.confidence,
+        counts=tuple(counts),
+        baseline=baseline,
+        noise=found,
+        source=source,
+        smallest=smallest,
+        alternatives=alternatives,
+        cost=cost,
+        margin=report.margin,
+        equivalence=equivalence,
+    )
+
+
+def _noise(settings: Settings, metric: str, like: Study | None, verdict: Verdict | None) -> tuple[Noise | None, str]:
+    """How seeds will scatter when evaluated as planned, and who says so."""
+    evaluation = settings.evaluation
+    planned = Noise(
+        training=TRAINING**2,
+        answer=ANSWER,
+        tasks=evaluation.tasks,
+        samples=evaluation.samples,
+        averaging=_averaging(settings),
+    )
+    if like is not None:
+        name = ", ".join(run.directory.name for run in like.runs)
+        if verdict is None:
+            return None, f"{name} has no finished trial to learn from"
+        several = [np.array(arm.values) for arm in verdict.arms if len(arm.values) > 1]
+        if not several:
+            return None, f"{name} has no arm of two seeds"
+        freedom = sum(values.size - 1 for values in several)
+        total = sum(float(values.var(ddof=1)) * (values.size - 1) for values in several) / freedom
+        seen = noise(like, verdict)
+        rough = ", too few to be more than a hint" if freedom < FEW else ""
+        says = f"as in {name}, {freedom + len(several)} trials of {len(several)} arm{'s' * (len(several) > 1)}{rough}"
+        if seen is None:
+            return replace(planned, training=total, answer=0.0), f"{says}; evaluation's part is not known"
+        return replace(planned, training=seen.training, answer=seen.answer), says
+    if metric != SUCCESS:
+        return None, f"how {metric} scatters is unknown; --like RUN takes it from an earlier run"
+    return (
+        planned,
+        f"assumed: training {TRAINING:g}, an answer's variance {ANSWER:g}; --like RUN takes them from an earlier run",
+    )
+
+
+def _averaging(settings: Settings) -> float:
+    """What averaging over the last fifth leaves of an evaluation's variance, for the schedule as planned."""
+    steps, every = settings.schedule.steps, settings.evaluation.every
+    if steps == 0:
+        return 1.0
+    places = sorted({0, steps, *(range(every, steps + 1, every) if every else ())})
+    return left_by_averaging(window_weights(places, (1 - WINDOW) * steps, steps).tolist())
+
+
+def _alternatives(
+    noise: Noise, counts: Sequence[int], cost: Cost, settings: Settings, confidence: float
+) -> list[Alternative]:
+    """The plan as it is, a larger baseline, a seed more, and the tokens of that seed spent on evaluation instead."""
+
+    def found(change: str, noise: Noise, counts: Sequence[int], tokens: float | None) -> Alternative:
+        smallest = smallest_difference(noise.total**0.5, counts, confidence=confidence, spread=SPREAD)
+        return Alternative(change=change, smallest=smallest, tokens=tokens)
+
+    trials, arms, evaluation = sum(counts), len(counts) - 1, settings.evaluation
+    rows = [found("as planned", noise, counts, 1.0)]
+    more = [count + 1 for count in counts]
+    extra = len(counts) / trials  # tokens of a seed more for each arm, in those of the plan
+    rows.append(found("a seed more for every arm", noise, more, 1 + extra))
+    if arms >= MANY or counts[0] != counts[1]:
+        doubled = [2 * counts[0], *counts[1:]]
+        rows.append(found(f"{doubled[0]} seeds for the baseline", noise, doubled, 1 + counts[0] / trials))
+    if cost.tokens and cost.evaluation_tokens and noise.answer > 0:
+        factor = 1 + extra * cost.tokens / cost.evaluation_tokens
+        same = noise.with_evaluation(tasks=factor)
+        rows.append(found(f"for the same tokens: {same.tasks} tasks", same, counts, 1 + extra))
+        same = noise.with_evaluation(samples=factor)
+        rows.append(found(f"for the same tokens: {same.samples} samples a task", same, counts, 1 + extra))
+        every = max(1, round((evaluation.every or settings.schedule.steps) / factor))
+        often = settings.model_copy(update={"evaluation": evaluation.model_copy(update={"every": every})})
+        averaged = replace(noise, averaging=_averaging(often))
+        rows.append(found(f"for the same tokens: an evaluation every {every} steps", averaged, counts, 1 + extra))
+    return rows
+
+
+def _cost(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None) -> Cost:
+    """Tokens and seconds of all confirmations: what trials of the earlier run took, else the limits of the plan."""
+    measured = _measured(like)
+    training: float | None = 0.0
+    evaluation, seconds = 0.0, 0.0 if "cost/seconds" in measured else None
+    at_most = "cost/generated_tokens" not in measured
+    for arm, size in estimates.items():
+        seeds = len(plan.experiment.seeds_of(arm))
+        per_answer = measured.get("answer", float(size.tokens_per_action))
+        evaluation += seeds * size.evaluation_rollouts * per_answer
+        own = size.budget
+        if not at_most:
+            own = round(measured["cost/generated_tokens"] * size.steps / measured["steps"]) if own is None else own
+        elif own is None and size.rollouts is not None:
+            own = size.rollouts * size.tokens_per_action
+        training = None if training is None or own is None else training + seeds * own
+        if seconds is not None:
+            seconds += seeds * measured["cost/seconds"] * size.steps / measured["steps"]
+    return Cost(training_tokens=training, evaluation_tokens=evaluation, seconds=seconds, at_most=at_most)
+
+
+def _measured(like: Study | None) -> dict[str, float]:
+    """Mean over the finished trials of an earlier run: its counters, its steps, tokens of an evaluation's answer."""
+    trials = [trial for trial in (like.confirmations if like else ()) if trial.status == "done" and trial.step > 0]
+    if not trials:
+        return {}
+    found = {"steps": float(np.mean([trial.step for trial in trials]))}
+    for name in ("cost/generated_tokens", "cost/seconds"):
+        if all(name in trial.last for trial in trials):
+            found[name] = float(np.mean([trial.last[name] for trial in trials]))
+    per_rollout = [trial.last.get("eval/tokens_per_rollout/mean") for trial in trials]
+    if all(value is not None for value in per_rollout):
+        found["answer"] = float(np.mean([value for value in per_rollout if value is not None]))
+    return found
