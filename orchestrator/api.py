@@ -36,6 +36,7 @@ from orchestrator.contract.component import (
     UseSampler,
 )
 from orchestrator.contract.markers import hookimpl
+from orchestrator.contract.parts import Facts, Part, facts_of
 from orchestrator.contract.roles import (
     AdvantageEstimator,
     BetweenRounds,
@@ -177,6 +178,7 @@ __all__ = [
     "Episode",
     "Evaluates",
     "Experiment",
+    "Facts",
     "Failure",
     "Features",
     "Feedback",
@@ -193,6 +195,7 @@ __all__ = [
     "Observation",
     "OrchestratorError",
     "Packed",
+    "Part",
     "Phase",
     "Plan",
     "PluginConfig",
@@ -243,6 +246,7 @@ __all__ = [
     "cross_entropy",
     "discounted_returns",
     "expect_shape",
+    "facts_of",
     "generalised_advantages",
     "group_centered",
     "group_index",

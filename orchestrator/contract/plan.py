@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
+from orchestrator.contract.component import Role
+from orchestrator.contract.parts import Part, make_part
 from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.errors import describe
 
@@ -166,3 +168,17 @@ class Components:
     advantage: Any = None
     objective: Any = None
     registry: ComponentSource | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)  # by role, rewards as reward.0; empty where made by hand
+
+    @property
+    def tree(self) -> dict[str, Part]:
+        """The components with all that they are made of, by role, rewards as ``reward.0``."""
+        if self.parts:
+            return dict(self.parts)
+        roles = (Role.ENVIRONMENT, Role.POLICY, Role.SAMPLER, Role.ADVANTAGE, Role.OBJECTIVE)
+        single = {str(role): make_part(role, str(role), None, getattr(self, role)) for role in roles}
+        rewards = {
+            f"reward.{index}": make_part(Role.REWARD, name, None, reward)
+            for index, (name, _, reward) in enumerate(self.rewards)
+        }
+        return {path: part for path, part in (single | rewards).items() if part.component is not None}

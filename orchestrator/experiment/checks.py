@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.contract.component import Role
+from orchestrator.contract.parts import Facts, Part, facts_of
 from orchestrator.contract.settings import MODEL_FILE, Settings
 from orchestrator.contract.types import Couples, Speaks, Split, Task
 from orchestrator.errors import Problem, blame, describe, did_you_mean
@@ -25,7 +26,17 @@ class Judged:
     settings: Settings
     unsound: frozenset[str]
     chosen: Mapping[str, Choice] = field(default_factory=dict)  # components with sound options, by their path
-    built: Mapping[str, Any] = field(default_factory=dict)  # those that are built when planning, by their path
+    built: Mapping[str, Part] = field(default_factory=dict)  # those that are built when planning, by their path
+
+    def component(self, path: str) -> Any:
+        """The component built at a path; None where there is none."""
+        part = self.built.get(path)
+        return None if part is None else part.component
+
+    def facts(self, path: str) -> Facts:
+        """What the component built at a path says of itself; nothing where there is none."""
+        part = self.built.get(path)
+        return Facts() if part is None else facts_of(part)
 
     @property
     def is_sound(self) -> bool:
@@ -88,10 +99,10 @@ def _parts_same_language(judged: Judged, registry: Registry) -> Iterator[Problem
 
 
 def _demonstrations_there(judged: Judged, registry: Registry) -> Iterator[Problem]:
-    environment, settings = judged.built.get("environment"), judged.settings
+    environment, settings = judged.component("environment"), judged.settings
     if environment is None or settings.procedure != "train" or settings.sampler is None:
         return
-    if not getattr(judged.built.get("sampler"), "demonstrates", False):
+    if not judged.facts("sampler").demonstrates:
         return
     try:
         task = next(iter(environment.tasks(Split.TRAIN)), None)
@@ -107,12 +118,12 @@ def _demonstrations_there(judged: Judged, registry: Registry) -> Iterator[Proble
 
 def _siblings_enough(judged: Judged, registry: Registry) -> Iterator[Problem]:
     settings = judged.settings
-    most = getattr(judged.built.get("sampler"), "most_siblings", None)
-    shared = hasattr(judged.built.get("environment"), "agents")  # agents of one world are siblings too
+    most = judged.facts("sampler").most_siblings
+    shared = hasattr(judged.component("environment"), "agents")  # agents of one world are siblings too
     if most is None or shared or settings.procedure != "train":
         return
     for role in ("advantage", "objective"):
-        least = getattr(judged.built.get(role), "least_siblings", 1)
+        least = judged.facts(role).least_siblings
         if most < least:
             yield Problem(
                 "sampler",
@@ -127,7 +138,7 @@ def _needs_met(judged: Judged, registry: Registry) -> Iterator[Problem]:
         return
     offered = policy.component.columns
     for role in ("advantage", "objective"):
-        part, spec = judged.built.get(role), getattr(judged.settings, role)
+        part, spec = judged.component(role), getattr(judged.settings, role)
         lacking = sorted({need.column for need in getattr(part, "needs", ())} - offered)
         if lacking:
             yield Problem(
@@ -138,7 +149,7 @@ def _needs_met(judged: Judged, registry: Registry) -> Iterator[Problem]:
 
 
 def _tasks_there(judged: Judged, registry: Registry) -> Iterator[Problem]:
-    environment = judged.built.get("environment")
+    environment = judged.component("environment")
     if environment is None or judged.settings.procedure != "train":
         return
     name = judged.settings.environment.use
@@ -182,7 +193,7 @@ def _budget_reachable(judged: Judged, registry: Registry) -> Iterator[Problem]:
 
 def _minibatches_possible(judged: Judged, registry: Registry) -> Iterator[Problem]:
     schedule = judged.settings.schedule
-    couples = getattr(judged.built.get("objective"), "couples", None)
+    couples = getattr(judged.component("objective"), "couples", None)
     if couples is Couples.GROUPS and schedule.minibatches > schedule.tasks_per_step:
         yield Problem(
             "schedule.minibatches",
@@ -247,7 +258,7 @@ def _spoken(judged: Judged) -> Speaks | None:
     """What the arm's environment speaks, as declared or as built; None where it is unsound."""
     environment = judged.chosen.get("environment")
     declared = None if environment is None else environment.component.speaks
-    return declared or getattr(judged.built.get("environment"), "speaks", None)
+    return declared or getattr(judged.component("environment"), "speaks", None)
 
 
 def _name(judged: Judged, role: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.contract.parts import Part
 from orchestrator.contract.settings import Settings, Variation
 from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm
@@ -38,15 +39,15 @@ class Builder:
 
     def __init__(self, registry: Registry):
         self._registry = registry
-        self._made: dict[int, tuple[Any, list[Problem]]] = {}  # by choice: equal options are the same one
+        self._made: dict[int, tuple[Part | None, list[Problem]]] = {}  # by choice: equal options are the same one
         self._kept: list[Choice] = []  # so that no other object takes their place in memory
 
-    def build(self, choice: Choice, path: str) -> tuple[Any, list[Problem]]:
+    def build(self, choice: Choice, path: str) -> tuple[Part | None, list[Problem]]:
         """Build one component; what it raises becomes a problem that names the plugin."""
         key = id(choice)
         if key not in self._made:
             try:
-                self._made[key] = self._registry.make(choice), []
+                self._made[key] = self._registry.assemble(choice), []
             except ConfigError as error:
                 self._made[key] = None, list(error.problems)
             except Exception as error:
@@ -66,7 +67,7 @@ def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[
     """Judge one arm: types, options, what its components need of each other."""
     problems: list[Problem] = []
     settings, unsound = _settings(arm.data, problems)
-    built: dict[str, Any] = {}
+    built: dict[str, Part] = {}
     chosen: dict[str, Choice] = {}
     for path, role, spec in _component_specs(arm.data):
         options = _options(role, spec)
@@ -76,7 +77,9 @@ def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[
         if choice is not None:
             chosen[path] = choice
             if role in _BUILT:
-                built[path], found = builder.build(choice, path)
+                part, found = builder.build(choice, path)
+                if part is not None:
+                    built[path] = part
         if found:
             unsound = unsound | {path.partition(".")[0]}
         problems += found

@@ -6,7 +6,8 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from orchestrator.contract.component import (
     ReportSection,
     Role,
 )
+from orchestrator.contract.parts import Part, make_part
 from orchestrator.contract.types import Couples, Speaks
 from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, did_you_mean
 from orchestrator.plugging.manager import PluginManager
@@ -45,6 +47,7 @@ _METHODS = {  # what a built object must have
 }
 
 _REMEMBERED = 1024  # choices
+_BUILT_INSIDE: ContextVar[list[tuple[Choice, Part]] | None] = ContextVar("built inside", default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,21 +192,45 @@ class Registry:
         """
         return self.make(self._chosen(role, name, options or {}))
 
+    def part(self, role: str, name: str, options: Mapping[str, Any] | None = None) -> Part:
+        """Build a component from its options, and describe it with all that it is made of.
+
+        :raises ConfigError: unknown name or bad options, all problems at once
+        :raises PluginContractError: what was built lacks a part of its role
+        """
+        return self.assemble(self._chosen(role, name, options or {}))
+
     def make(self, choice: Choice) -> Any:
         """Build what was chosen.
 
         :raises PluginContractError: what was built lacks a part of its role
         """
+        return self.assemble(choice).component
+
+    def assemble(self, choice: Choice) -> Part:
+        """Build what was chosen, and describe it with all that it is made of.
+
+        :raises PluginContractError: what was built lacks a part of its role
+        """
         role, name, info = choice.role, choice.component.name, choice.info
-        with blame(str(info), where=f"{role} {name!r}"):
-            built = choice.component.build(choice.config)
-            problems = part_problems(role, built)
+        inside: list[tuple[Choice, Part]] = []
+        token = _BUILT_INSIDE.set(inside)
+        try:
+            with blame(str(info), where=f"{role} {name!r}"):
+                built = choice.component.build(choice.config)
+                problems = part_problems(role, built)
+        finally:
+            _BUILT_INSIDE.reset(token)
         if problems:
             raise PluginContractError(
                 f"plugin {info}: {role} {name!r} built a {type(built).__name__} {'; '.join(problems)}; "
                 f"see the protocols in orchestrator.api"
             )
-        return built
+        part = make_part(role, name, str(info), built, _keyed(choice, inside))
+        around = _BUILT_INSIDE.get()
+        if around is not None:
+            around.append((choice, part))
+        return part
 
     def notify(self, hook: str, **arguments: Any) -> list[tuple[PluginInfo, Exception]]:
         """Call an observing hook of every plugin; an observer that raises does not stop the others."""
@@ -304,6 +331,19 @@ def part_problems(role: Role, built: Any) -> list[str]:
         if not sound:
             problems.append(f"whose needs is {built.needs!r}, not a frozenset of Need(Weights, Column)")
     return problems
+
+
+def _keyed(choice: Choice, inside: list[tuple[Choice, Part]]) -> tuple[Part, ...]:
+    """Parts that were built inside a component, each under the path of its option; equal options in their order."""
+    keys: dict[int, list[str]] = {}
+    for path, inner in choice.inner:
+        keys.setdefault(id(inner), []).append(path)
+    found = []
+    for inner, part in inside:
+        waiting = keys.get(id(inner), [])
+        key = waiting.pop(0) if waiting else part.name
+        found.append(replace(part, key=key))
+    return tuple(found)
 
 
 def _key(role: str, name: str, options: Mapping[str, Any]) -> str | None:

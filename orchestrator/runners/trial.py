@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
+from orchestrator.contract.parts import Part
 from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
-from orchestrator.contract.settings import Settings
+from orchestrator.contract.settings import RewardSpec, Settings
 from orchestrator.contract.types import TrialResult
 from orchestrator.errors import CheckpointError, Failure, PluginContractError, TrialError, TrialStopped, caused_by
 from orchestrator.experiment import planner as plan
@@ -119,9 +120,18 @@ def _play(
 def build(settings: Settings, registry: Registry, seed: int) -> Components:
     """Build a trial's components; the policy's first weights follow from the seed."""
 
+    parts: dict[str, Part] = {}
+
     def one(role: str) -> Any:
         spec = getattr(settings, role)
-        return None if spec is None else registry.build(role, spec.use, spec.options)
+        if spec is None:
+            return None
+        parts[role] = registry.part(role, spec.use, spec.options)
+        return parts[role].component
+
+    def reward(spec: RewardSpec, key: str) -> Any:
+        parts[key] = registry.part("reward", spec.use, spec.options)
+        return parts[key].component
 
     environment = one("environment")
     if settings.policy is not None:
@@ -133,10 +143,13 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
         environment=environment,
         policy=policy,
         sampler=one("sampler"),
-        rewards=tuple((r.use, r.weight, registry.build("reward", r.use, r.options)) for r in settings.rewards),
+        rewards=tuple(
+            (spec.use, spec.weight, reward(spec, f"reward.{index}")) for index, spec in enumerate(settings.rewards)
+        ),
         advantage=one("advantage"),
         objective=one("objective"),
         registry=registry,
+        parts=parts,
     )
     if settings.policy is not None and components.objective is not None:
         if policy.speaks != environment.speaks:

@@ -14,6 +14,7 @@ import torch
 
 from orchestrator.contract.batch import Batch, Need, Weights
 from orchestrator.contract.markers import hookimpl
+from orchestrator.contract.parts import labels_of
 from orchestrator.contract.plan import Components, Rows, Trial
 from orchestrator.contract.roles import BetweenRounds, Evaluates, Prepares, Reports, Stateful
 from orchestrator.contract.settings import Settings
@@ -29,7 +30,6 @@ from orchestrator.runs.layout import TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
 from orchestrator.training.distributed import Workers
 from orchestrator.training.events import Events
-from orchestrator.training.labels import labels_of
 from orchestrator.training.tasks import Tasks
 from orchestrator.training.trainer import Trainer
 from orchestrator.training.weights import BEHAVIOUR, WeightStore
@@ -60,7 +60,8 @@ class Training:
         self.ledger = trial.rows
         self.evaluations = Ledger(self.folder.evaluations)
         self.events = Events(components.registry, trial)
-        self._labels = labels = labels_of(settings, components)
+        self.parts = components.tree
+        self._labels = labels = labels_of(self.parts)
         self.weights = WeightStore(components.policy.module)
         self.trainer = Trainer(
             components.policy,
@@ -164,12 +165,12 @@ class Training:
             return self.collector.settle(self.components.sampler.sample(tasks, self.collector))
 
     def _reported(self, role: str) -> Mapping[str, float]:
-        """What a component reports on itself; nothing where it does not."""
-        component = getattr(self.components, role)
-        if not isinstance(component, Reports):
-            return {}
-        with blame(self._labels.get(role)):
-            return component.report()
+        """What a component and those inside it report on themselves; nothing where none does."""
+        metrics: dict[str, float] = {}
+        for _, part in self.parts[role].able(Reports, role):
+            with blame(part.whom):
+                metrics = {**part.component.report(), **metrics}  # where names meet, the outer one speaks
+        return metrics
 
     def _kept(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         if not self.settings.update.drop_constant_groups:
@@ -257,12 +258,8 @@ class Training:
         return metrics
 
     def _measures(self) -> list[tuple[str | None, Evaluates]]:
-        parts = self.components
-        every = [
-            (role, getattr(parts, role)) for role in ("environment", "policy", "sampler", "advantage", "objective")
-        ]
-        every += [(f"reward/{name}", reward) for name, _, reward in parts.rewards]
-        return [(self._labels.get(key), part) for key, part in every if isinstance(part, Evaluates)]
+        able = (found for path, part in self.parts.items() for found in part.able(Evaluates, path))
+        return [(part.whom, part.component) for _, part in able]
 
     def _save(self) -> None:
         if self.workers.rank:
@@ -316,7 +313,8 @@ class Training:
         self.trainer.load_state_dict(state["trainer"])
         self.tasks.skip(state["tasks"])
         for name, part in self._stateful():
-            part.load_state_dict(state["components"][name])
+            if name in state["components"]:  # wrapped components stood in the state of those around them once
+                part.load_state_dict(state["components"][name])
         self.ledger.rewind(self.step, evaluation=self._evaluated)
         self.evaluations.rewind(self._evaluated)
         with self.weights.loaded(self._acting_version()):
@@ -325,12 +323,8 @@ class Training:
         return True
 
     def _stateful(self) -> Iterator[tuple[str, Any]]:
-        parts = self.components
-        named = [
-            (name, getattr(parts, name)) for name in ("environment", "policy", "sampler", "advantage", "objective")
-        ]
-        named += [(f"reward.{index}", reward) for index, (_, _, reward) in enumerate(parts.rewards)]
-        return ((name, part) for name, part in named if isinstance(part, Stateful) and not hasattr(part, "parameters"))
+        able = (found for path, part in self.parts.items() for found in part.able(Stateful, path))
+        return ((path, part.component) for path, part in able if not hasattr(part.component, "parameters"))
 
     def _spent(self) -> bool:
         budget = self.settings.budget
@@ -367,7 +361,7 @@ def prepare(components: Components, settings: Settings, seed: int) -> None:
     if isinstance(components.policy, Prepares):
         wanted = frozenset(need.column for need in _needs(components))
         torch.manual_seed(derive_seed(seed, "prepare"))
-        with blame(labels_of(settings, components).get("policy")):
+        with blame(components.tree["policy"].whom):
             components.policy.prepare(components.environment, wanted)
 
 

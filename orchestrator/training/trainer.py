@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orchestrator.contract.batch import Batch, Column, Need, Terms, Weights
+from orchestrator.contract.parts import facts_of
 from orchestrator.contract.roles import ScalesGradient
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import Couples
@@ -245,7 +246,7 @@ class Trainer:
             if len(micros) == 1:
                 denominators = denominators.count(terms, micros[0])
             else:
-                ahead = getattr(self._objective, "counts_ahead", False)
+                ahead = facts_of(self._objective).counts_ahead
                 with torch.no_grad():
                     for micro in micros:
                         counted = self._blank_terms(micro) if ahead else self._terms(micro)[0]

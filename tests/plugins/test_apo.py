@@ -438,11 +438,13 @@ def test_a_base_keeps_its_state_and_its_gradient_factor():
             self.state = state["state"]
 
     objective = accelerated(Base(), 0.3)
-    objective.load_state_dict({"rounds": 4, "base": {"state": 7.0}})
+    objective.load_state_dict({"rounds": 4, "base": {"state": 7.0}})  # as version 0.1 saved it
 
     assert isinstance(objective, ScalesGradient)
     assert objective.factor({"loss": 2.0}) == 3.0
-    assert objective.state_dict() == {"rounds": 4, "base": {"state": 7.0}}
+    assert objective.state_dict() == {"rounds": 4}
+    assert objective.inner == {"base": objective.base}
+    assert objective.base.state == 7.0
     with pytest.raises(ValueError, match="cannot wrap"):
         accelerated(Apo(Base(), 0.1), 0.3)
 

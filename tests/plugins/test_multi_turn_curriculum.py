@@ -14,15 +14,20 @@ from orchestrator_plugins.multi_turn.mixture import Level, Levels, mixed, next_l
 from orchestrator.api import (
     Action,
     ConfigError,
+    Facts,
     Feedback,
+    Reports,
+    Role,
     RolloutRequest,
     Sampling,
     Speaks,
     Split,
     StepsTogether,
     Task,
+    facts_of,
     load_registry,
 )
+from orchestrator.contract.parts import make_part
 from orchestrator.experiment import planner as plans
 from orchestrator.experiment.files import parse_experiment
 from orchestrator.rollout.collector import Collector
@@ -358,14 +363,14 @@ def test_a_curriculum_keeps_the_contract_of_a_sampler():
 
 
 def test_a_curriculum_says_what_the_sampler_beneath_says():
-    assert curriculum({"levels": {"easy": 1}}, count=3).most_siblings == 3
+    assert facts_of(curriculum({"levels": {"easy": 1}}, count=3)).most_siblings == 3
     shown = REGISTRY.build(
         "sampler", "curriculum", {"stages": [{"levels": {"a": 1}}], "base": {"use": "demonstrations"}}
     )
-    assert (shown.demonstrates, shown.most_siblings) == (True, 1)
+    assert facts_of(shown) == Facts(demonstrates=True, most_siblings=1)
 
 
-def test_a_curriculum_reports_what_the_sampler_beneath_reports():
+def test_a_curriculum_leaves_what_the_sampler_beneath_reports_to_the_core():
     class Counting:
         def sample(self, tasks, collect):
             self.tasks = len(tasks)
@@ -378,8 +383,10 @@ def test_a_curriculum_reports_what_the_sampler_beneath_reports():
 
     run(sampler, mixture(), {"easy": True, "hard": True}, steps=1, tasks_per_step=3)
 
-    assert sampler.report()["counting/tasks"] == 3.0
-    assert sampler.report()["curriculum/success/easy"] == 1.0
+    reported = [part.component.report() for _, part in make_part(Role.SAMPLER, "c", None, sampler).able(Reports, "c")]
+    assert [sorted(numbers)[0].partition("/")[0] for numbers in reported] == ["curriculum", "counting"]
+    assert reported[1] == {"counting/tasks": 3.0}
+    assert reported[0]["curriculum/success/easy"] == 1.0
 
 
 def test_demonstrations_do_not_promote():

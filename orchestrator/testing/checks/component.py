@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.contract.component import Component, PluginConfig, Role
+from orchestrator.contract.roles import Stateful
 from orchestrator.contract.types import (
     RolloutGroup,
 )
@@ -30,7 +31,8 @@ def check_component(
 ) -> None:
     """Check that a component keeps the contract of its role.
 
-    Of every component: its options (described, unknown keys refused) and the parts of its role. Of an objective: the
+    Of every component: its options (described, unknown keys refused), the parts of its role, and that the state of
+    those it wraps is kept. Of an objective: the
     same gradient, to 1e-9 in float64, for any micro-batches and padding, none on masked tokens, finite at extreme
     log-ratios. Of an estimator: [B, T] finite credit that ignores padding. Of a reward: one finite score per rollout.
     Of a sampler: whole, scored groups of the tasks it was given. Of an environment: plays that repeat with their
@@ -56,7 +58,7 @@ def check_component(
         build = lambda: copy.deepcopy(component)  # noqa: E731
     built = build()
     role = _role_of(built)
-    problems += part_problems(Role(role), built)
+    problems += part_problems(Role(role), built) + _inner_problems(built)
     if not problems:
         check = _CHECKS[role]
         try:
@@ -68,22 +70,55 @@ def check_component(
         raise AssertionError(f"{role} {name!r} breaks its contract:\n" + "\n".join(f"- {p}" for p in problems))
 
 
+_TELLING = {
+    "environment": "tasks",
+    "policy": "act",
+    "sampler": "sample",
+    "reward": "score",
+    "advantage": "estimate",
+    "objective": "terms",
+}
+
+
 def _role_of(built: Any) -> str:
-    telling = {
-        "environment": "tasks",
-        "policy": "act",
-        "sampler": "sample",
-        "reward": "score",
-        "advantage": "estimate",
-        "objective": "terms",
-    }
-    for role, method in telling.items():
+    for role, method in _TELLING.items():
         if hasattr(built, method):
             return role
     raise TypeError(
-        f"{type(built).__name__} fills no role; expected one of the methods {', '.join(telling.values())}. "
+        f"{type(built).__name__} fills no role; expected one of the methods {', '.join(_TELLING.values())}. "
         f"See the protocols in orchestrator.api"
     )
+
+
+def _inner_problems(built: Any) -> list[str]:
+    """What a wrapper does with those it wraps: named in ``inner``, or else their state is part of its own."""
+    named = getattr(built, "inner", None)
+    if isinstance(named, Mapping):
+        return [
+            f"inner[{key!r}] is a {type(value).__name__}, which fills no role"
+            for key, value in named.items()
+            if not any(hasattr(value, method) for method in _TELLING.values())
+        ]
+    if not isinstance(built, Stateful) or not hasattr(built, "__dict__"):
+        return []  # the core looks into what was built from its options itself
+    wrapped = {
+        name: value
+        for name, value in vars(built).items()
+        if any(callable(getattr(value, method, None)) for method in _TELLING.values()) and isinstance(value, Stateful)
+    }
+    kept = built.state_dict()
+    return [
+        f"self.{name} is a {type(value).__name__} with a state of its own, of which state_dict saves nothing; name it in "
+        f"`inner`, as in self.inner = {{{name!r}: self.{name}}}, and the core saves it"
+        for name, value in wrapped.items()
+        if value.state_dict() and not _holds(kept, value.state_dict())
+    ]
+
+
+def _holds(state: Any, other: Any) -> bool:
+    if isinstance(state, Mapping):
+        return repr(state) == repr(other) or any(_holds(value, other) for value in state.values())
+    return False
 
 
 def _option_problems(component: Component, options: Mapping[str, Any]) -> list[str]:

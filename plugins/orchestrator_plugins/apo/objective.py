@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from orchestrator.api import Batch, BetweenRounds, Column, Objective, ScalesGradient, Stateful, Terms
+from orchestrator.api import Batch, BetweenRounds, Column, Objective, ScalesGradient, Stateful, Terms, facts_of
 
 from .extrapolation import extrapolated
 
@@ -35,8 +35,7 @@ class Apo:
     def __init__(self, base: Objective, momentum: float | tuple[float, ...]):
         self.base, self.momentum = base, momentum
         self.needs, self.couples = base.needs, base.couples
-        self.counts_ahead = getattr(base, "counts_ahead", False)
-        self.least_siblings = getattr(base, "least_siblings", 1)
+        self.inner, self.facts = {"base": base}, facts_of(base)
         self.rounds = 0  # rounds that have ended
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
@@ -49,14 +48,11 @@ class Apo:
         return extrapolated(trained, previous, momentum)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"rounds": self.rounds}
-        if isinstance(self.base, Stateful):
-            state["base"] = self.base.state_dict()
-        return state
+        return {"rounds": self.rounds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.rounds = int(state["rounds"])
-        if isinstance(self.base, Stateful):
+        if "base" in state and isinstance(self.base, Stateful):  # as checkpoints of version 0.1 hold it
             self.base.load_state_dict(state["base"])
 
     def _momentum(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.api import Collect, RolloutGroup, RolloutRequest, Task
+from orchestrator.api import Collect, Facts, RolloutGroup, RolloutRequest, Task
 
 from .config import DemonstrationsConfig, GroupConfig
 
@@ -13,7 +13,7 @@ class Group:
     """Gives every task the same number of rollouts."""
 
     def __init__(self, config: GroupConfig):
-        self.count = self.most_siblings = config.count
+        self.count, self.facts = config.count, Facts(most_siblings=config.count)
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         return collect([RolloutRequest(task=task, count=self.count) for task in tasks])
@@ -22,10 +22,8 @@ class Group:
 class Demonstrations:
     """Plays each task's demonstration through the real episode; nothing is generated."""
 
-    demonstrates = True
-
     def __init__(self, config: DemonstrationsConfig):
-        self.count = self.most_siblings = config.count
+        self.count, self.facts = config.count, Facts(most_siblings=config.count, demonstrates=True)
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         """Play the demonstrations.

@@ -20,6 +20,7 @@ import torch
 from orchestrator.api import (
     Action,
     Collect,
+    Facts,
     Features,
     Rollout,
     RolloutGroup,
@@ -37,7 +38,7 @@ from .config import ReplayConfig
 class Replay:
     """A buffer of rollouts of feature policies; its whole content travels in checkpoints."""
 
-    most_siblings = 1  # remembered rollouts stand alone
+    facts = Facts(most_siblings=1)  # remembered rollouts stand alone
 
     def __init__(self, config: ReplayConfig):
         self.config = config

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.api import Collect, Reports, RolloutGroup, RolloutRequest, Sampler, Task
+from orchestrator.api import Collect, Facts, RolloutGroup, RolloutRequest, Sampler, Task, facts_of
 
 
 class WithDemonstration:
     """Plays the demonstration of every group the base sampler returns and appends it to the siblings."""
 
-    demonstrates = True
-
     def __init__(self, base: Sampler):
-        self.base = base
-        most = getattr(base, "most_siblings", None)
-        self.most_siblings = None if most is None else most + 1
+        self.base, self.inner = base, {"base": base}
+        most = facts_of(base).most_siblings
+        self.facts = Facts(demonstrates=True, most_siblings=None if most is None else most + 1)
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         """Sample, then demonstrate.
@@ -32,10 +30,6 @@ class WithDemonstration:
         groups = self.base.sample(tasks, collect)
         shown = collect([RolloutRequest(task=group.task, count=1, demonstrate=True) for group in groups])
         return [_joined(group, extra) for group, extra in zip(groups, shown, strict=True)]
-
-    def report(self) -> Mapping[str, float]:
-        """The base sampler's numbers."""
-        return self.base.report() if isinstance(self.base, Reports) else {}
 
 
 def _joined(group: RolloutGroup, shown: RolloutGroup) -> RolloutGroup:

@@ -20,6 +20,7 @@ from orchestrator.api import (
     Batch,
     Column,
     Credit,
+    Facts,
     Need,
     Stateful,
     Weights,
@@ -112,7 +113,7 @@ class Rloo:
     """
 
     needs: frozenset[Need] = frozenset()
-    least_siblings = 2
+    facts = Facts(least_siblings=2)
 
     def __init__(self):
         self._warned = False
@@ -143,9 +144,8 @@ class KlPenalised:
     """
 
     def __init__(self, config: KlPenalisedConfig, inner: AdvantageEstimator):
-        self.weight, self.inner = config.weight, inner
+        self.weight, self.inner = config.weight, {"inner": inner}
         self.needs = inner.needs | {OLD_LOGPROB, REFERENCE_LOGPROB}
-        self.least_siblings = getattr(inner, "least_siblings", 1)
 
     def estimate(self, batch: Batch) -> Credit:
         sampled = batch.mask & ~batch.demonstration[:, None]
@@ -156,7 +156,7 @@ class KlPenalised:
             turn_rewards=batch.turn_rewards - penalty,
             rewards=batch.rewards - sequence_sum(penalty, sampled).to(batch.rewards.dtype),
         )
-        credit = self.inner.estimate(charged)
+        credit = self.inner["inner"].estimate(charged)
         rows = sampled.any(1).sum().clamp(min=1)
         metrics = {
             "multi_turn/kl_reference": float(masked_mean(logratio, sampled)),
@@ -165,14 +165,13 @@ class KlPenalised:
         return replace(credit, metrics={**credit.metrics, **metrics})
 
     def state_dict(self) -> dict[str, Any]:
-        """What the other estimator remembers."""
-        return {"inner": self.inner.state_dict()} if isinstance(self.inner, Stateful) else {}
+        """Nothing: the core keeps the state of the other estimator."""
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        if "inner" in state:
-            assert isinstance(self.inner, Stateful)
-            self.inner.load_state_dict(state["inner"])
+        """Go on from a checkpoint of version 0.1, which holds the other estimator's state here."""
+        if "inner" in state and isinstance(self.inner["inner"], Stateful):
+            self.inner["inner"].load_state_dict(state["inner"])
 
 
 def kl_of_tokens(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.api import Collect, Reports, RolloutGroup, RolloutRequest, Sampler, Stateful, Stop, Task
+from orchestrator.api import Collect, RolloutGroup, RolloutRequest, Sampler, Stateful, Stop, Task
 
 from .config import CurriculumConfig
 from .mixture import Levels, next_level
@@ -29,23 +29,13 @@ class Curriculum:
     """
 
     def __init__(self, config: CurriculumConfig, base: Sampler):
-        self.config, self.base = config, base
+        self.config, self.base, self.inner = config, base, {"base": base}
         self.stage = 0  # index of the present one
         self._steps = 0  # of the present stage
         self._drawn: dict[str, int] = {}  # training tasks used up, by level
         self._shares: dict[str, int] = {}  # tasks of the present stage, by level
         self._outcomes: deque[float] = deque(maxlen=config.stages[0].window)
         self._report: dict[str, float] = {}
-
-    @property
-    def demonstrates(self) -> bool:
-        """Whether the sampler beneath plays demonstrations."""
-        return getattr(self.base, "demonstrates", False)
-
-    @property
-    def most_siblings(self) -> int | None:
-        """Most rollouts of a group, as the sampler beneath says."""
-        return getattr(self.base, "most_siblings", None)
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:
         """Play as many tasks as were drawn, of the present stage's levels, and judge the stage by them.
@@ -64,33 +54,30 @@ class Curriculum:
             return groups
 
         groups = self.base.sample(chosen, watched)
-        beneath = self.base.report() if isinstance(self.base, Reports) else {}
-        self._report = {**beneath, **self._describe(chosen, seen)}
+        self._report = self._describe(chosen, seen)
         self._judge(seen)
         return groups
 
     def report(self) -> Mapping[str, float]:
-        """Numbers of the last call, those of the sampler beneath among them; see the README."""
+        """Numbers of the last call; see the README."""
         return self._report
 
     def state_dict(self) -> dict[str, Any]:
         """The stage, how long it lasts, what it is judged by and which tasks are used up."""
-        state = {
+        return {
             "stage": self.stage,
             "steps": self._steps,
             "drawn": dict(self._drawn),
             "shares": dict(self._shares),
             "outcomes": list(self._outcomes),
         }
-        return state | ({"base": self.base.state_dict()} if isinstance(self.base, Stateful) else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.stage, self._steps = state["stage"], state["steps"]
         self._drawn, self._shares = dict(state["drawn"]), dict(state["shares"])
         self._outcomes = deque(state["outcomes"], maxlen=self.config.stages[self.stage].window)
-        if "base" in state:
-            assert isinstance(self.base, Stateful)
+        if "base" in state and isinstance(self.base, Stateful):  # as checkpoints of version 0.1 hold it
             self.base.load_state_dict(state["base"])
 
     def _next(self, levels: Levels, weights: Mapping[str, float]) -> Task:

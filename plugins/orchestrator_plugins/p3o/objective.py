@@ -17,6 +17,7 @@ from orchestrator.api import (
     Batch,
     Column,
     Couples,
+    Facts,
     LossTerm,
     Mean,
     Need,
@@ -39,7 +40,7 @@ class P3O:
     """Mean over groups of the mean over sibling pairs of a pairwise clipped loss."""
 
     couples = Couples.GROUPS
-    least_siblings = 2
+    facts = Facts(least_siblings=2)
 
     def __init__(self, config: P3OConfig):
         self.config = config

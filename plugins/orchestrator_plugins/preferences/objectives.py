@@ -17,6 +17,7 @@ from orchestrator.api import (
     Batch,
     Column,
     Couples,
+    Facts,
     LossTerm,
     Mean,
     Need,
@@ -38,9 +39,8 @@ class _Pairwise:
     """Mean over the groups that have a pair of the mean over their pairs of a loss of the implicit rewards' margin."""
 
     couples = Couples.GROUPS
-    least_siblings = 2
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
-    counts_ahead = True  # which groups have a pair follows from the scores
+    facts = Facts(least_siblings=2, counts_ahead=True)  # which groups have a pair follows from the scores
 
     def __init__(self, config: PairConfig):
         self.config = config

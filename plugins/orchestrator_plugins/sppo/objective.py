@@ -17,6 +17,7 @@ from orchestrator.api import (
     Batch,
     Column,
     Couples,
+    Facts,
     LossTerm,
     Mean,
     Need,
@@ -38,9 +39,8 @@ class Sppo:
     """Mean over the chosen answers of (log-ratio - (step_size x win rate - log Z)) squared."""
 
     couples = Couples.GROUPS
-    least_siblings = 2
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
-    counts_ahead = True  # which answers are chosen follows from scores and win rates
+    facts = Facts(least_siblings=2, counts_ahead=True)  # which answers are chosen follows from scores and win rates
 
     def __init__(self, config: SppoConfig):
         self.config = config

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from orchestrator.api import Collect, Rollout, RolloutGroup, RolloutRequest, Task
+from orchestrator.api import Collect, Facts, Rollout, RolloutGroup, RolloutRequest, Task
 
 from .config import BestOfConfig
 
@@ -16,7 +16,7 @@ class BestOf:
     """Keeps the highest scores of each task, the earlier rollout on ties; a task of empty answers is left out."""
 
     def __init__(self, config: BestOfConfig):
-        self.config, self.most_siblings = config, config.keep
+        self.config, self.facts = config, Facts(most_siblings=config.keep)
         self._report: dict[str, float] = {}
 
     def sample(self, tasks: Sequence[Task], collect: Collect) -> Sequence[RolloutGroup]:

@@ -1,0 +1,116 @@
+"""Components as a tree: who provides each one, what it is made of, and what it says of itself.
+
+A component that wraps others names them in ``inner``, a mapping of name to component, and forwards nothing by hand: the
+core finds state, reports, measures and facts on every node. Wrapped components that are built from nested options
+(``Use``) are found without it too; a wrapper that names nothing and has a capability itself is taken to forward it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from orchestrator.contract.component import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a component says of how it learns, so that a plan that could not train is refused with the reason."""
+
+    least_siblings: int = 1  # estimators, objectives: from smaller groups nothing is learnt
+    most_siblings: int | None = None  # samplers: rollouts of one agent that a group can hold; None: unknown beforehand
+    demonstrates: bool = False  # samplers: every task must have a demonstration
+    counts_ahead: bool = False  # objectives: masks follow from the batch alone, so that terms can be counted unweighed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A built component with its role, name and plugin, and those it is made of."""
+
+    role: Role
+    name: str
+    plugin: str | None  # with distribution and version; None: it did not come from a registry
+    component: Any
+    key: str = ""  # under which the component around it names it
+    inner: tuple[Part, ...] = ()
+
+    @property
+    def whom(self) -> str | None:
+        """Who is to blame for what it raises, as errors say it."""
+        return None if self.plugin is None else f"{self.plugin} in {self.role} {self.name!r}"
+
+    @property
+    def names_inner(self) -> bool:
+        """Whether the component leaves it to the core to look into what it is made of."""
+        return isinstance(getattr(self.component, "inner", None), Mapping)
+
+    def walk(self, path: str) -> Iterator[tuple[str, Part]]:
+        """This part and all those inside it, each with its path: ``sampler``, ``sampler/base``."""
+        yield path, self
+        for part in self.inner:
+            yield from part.walk(f"{path}/{part.key}")
+
+    def able(self, protocol: type[Any], path: str) -> Iterator[tuple[str, Part]]:
+        """The nodes whose components have a capability, each with its path.
+
+        :param protocol: one of the optional capabilities, as :class:`orchestrator.contract.roles.Stateful`
+        """
+        has_it = isinstance(self.component, protocol)
+        if has_it:
+            yield path, self
+        if self.names_inner or not has_it:
+            for part in self.inner:
+                yield from part.able(protocol, f"{path}/{part.key}")
+
+
+def make_part(
+    role: Role, name: str, plugin: str | None, component: Any, built: tuple[Part, ...] = (), key: str = ""
+) -> Part:
+    """Describe a component: what it names in ``inner``, or else what was built for it.
+
+    :param built: parts that were built while it was, each with the key of its option
+    """
+    named = getattr(component, "inner", None)
+    if not isinstance(named, Mapping):
+        return Part(role=role, name=name, plugin=plugin, component=component, key=key, inner=built)
+    known = {id(part.component): part for part in built}
+    inner = []
+    for inner_key, inner_component in named.items():
+        found = known.get(id(inner_component))
+        if found is None:  # made by the component itself
+            inner.append(make_part(role, type(inner_component).__name__, plugin, inner_component, key=str(inner_key)))
+        else:
+            inner.append(replace(found, key=str(inner_key)))
+    return Part(role=role, name=name, plugin=plugin, component=component, key=key, inner=tuple(inner))
+
+
+def labels_of(parts: Mapping[str, Part]) -> dict[str, str]:
+    """Who is to blame, by role and by ``reward/NAME``: the plugin and its component, as errors name them."""
+    found = {}
+    for path, part in parts.items():
+        if part.whom is not None:
+            found[f"reward/{part.name}" if part.role is Role.REWARD else path] = part.whom
+    return found
+
+
+def facts_of(part: Part | Any) -> Facts:
+    """What a component and those it wraps in its own role say together.
+
+    A component says it in an attribute ``facts``, or in single attributes of the same names. What it says stands for what
+    it wraps too; where it says nothing, the wrapped ones speak: the strictest of them counts.
+    """
+    if not isinstance(part, Part):
+        part = make_part(Role.OBJECTIVE, "", None, part)
+    said = getattr(part.component, "facts", None)
+    if isinstance(said, Facts):
+        return said
+    own = {f.name: getattr(part.component, f.name) for f in fields(Facts) if hasattr(part.component, f.name)}
+    beneath = [facts_of(inner) for inner in part.inner if inner.role == part.role]
+    most = [facts.most_siblings for facts in beneath if facts.most_siblings is not None]
+    return Facts(
+        least_siblings=own.get("least_siblings", max((facts.least_siblings for facts in beneath), default=1)),
+        most_siblings=own.get("most_siblings", min(most, default=None)),
+        demonstrates=own.get("demonstrates", any(facts.demonstrates for facts in beneath)),
+        counts_ahead=own.get("counts_ahead", False),  # a wrapper may add masks of its own
+    )
