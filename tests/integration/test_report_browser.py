@@ -5,13 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "report"))
-
 from synthetic_runs import build_run
 
 from orchestrator.report import write_report

