@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 CORE = ROOT / "orchestrator"
 PLUGINS = ROOT / "plugins" / "orchestrator_plugins"
 SOURCES = [*sorted(CORE.rglob("*.py")), *sorted(PLUGINS.rglob("*.py"))]
+LIMITS = {"orchestrator": 400, "plugins": 400, "benchmarks": 400, "tests": 600}  # most lines of a file, by folder
 
 PLANTED = [  # file, a line it must not have, the contract it breaks
     ("orchestrator/plugging/registry.py", "import orchestrator.training.loop", "wings"),
@@ -106,3 +107,14 @@ def test_a_plugins_table_of_contents_imports_nothing_heavy(path):
 
 def test_every_module_has_a_docstring():
     assert [path for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_no_file_is_so_long_that_it_hides_a_second_concept():
+    too_long = {
+        str(path.relative_to(ROOT)): lines
+        for folder, limit in LIMITS.items()
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (lines := len(path.read_text().splitlines())) > limit
+    }
+
+    assert too_long == {}
