@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.maths.power import Noise, smallest_difference
 from orchestrator.verdict.tasks import TaskComparison
-from orchestrator.verdict.wording import DASH, interval_text, number, percent, signed
+from orchestrator.verdict.wording import DASH, difference_text, number, percent
 
 if TYPE_CHECKING:
     from orchestrator.report.content import Report
 
+FEW = 6  # degrees of freedom below which the scatter of seeds is a hint
 FEW_NAMES = 12  # tasks named on either side
 
 
@@ -64,10 +65,12 @@ def noise_text(report: Report) -> str:
     if noise is None or verdict is None:
         return ""
     share = "at most" if noise.samples == 1 else "about"
+    rest = "; no evaluation would remove the rest" if noise.share < 0.95 else ""
+    freedom = sum(len(arm.values) - 1 for arm in verdict.arms if len(arm.values) > 1)
+    hint = " So few seeds give a hint of it and no more." if freedom < FEW else ""
     text = (
         f"Seeds of one arm scatter with a standard deviation of {number(noise.total**0.5)}. Evaluation by {noise.tasks} "
-        f"tasks x {noise.samples} answers makes {share} {percent(round(noise.share, 2))} of that variance; no evaluation "
-        "would remove the rest."
+        f"tasks x {noise.samples} answers makes {share} {percent(round(noise.share, 2))} of that variance{rest}.{hint}"
     )
     seeds = {arm.arm: len(arm.seeds) for arm in verdict.arms}
     counts = [seeds[verdict.baseline], *(seeds[c.arm] for c in verdict.comparisons if seeds[c.arm] > 1)]
@@ -96,7 +99,7 @@ def _row(found: TaskComparison) -> list[str]:
     return [
         found.arm,
         str(found.tasks),
-        f"{signed(found.difference)} {interval_text(found.interval)}",
+        difference_text(found.difference, found.interval),
         *errors,
         str(len(found.arm_only)),
         str(len(found.baseline_only)),

@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from orchestrator.maths.statistics import Interval
 from orchestrator.maths.verdict import both_sides
 from orchestrator.report.content import Report
 from orchestrator.verdict.judge import FEW_SEEDS
 from orchestrator.verdict.outcome import Comparison, Verdict
 from orchestrator.verdict.wording import (
     DASH,
+    beside,
     count_text,
+    difference_text,
     interval_text,
     margin_text,
     number,
@@ -61,11 +64,12 @@ def comparisons_table(verdict: Verdict) -> Table:
 def _comparison_row(found: Comparison, verdict: Verdict, several: bool) -> list[str]:
     paired = DASH
     if found.paired_difference is not None:
-        paired = f"{signed(found.paired_difference)}, {found.pairs} pairs {interval_text(found.paired_interval)}"
+        shown = beside(found.paired_difference, found.paired_interval)
+        paired = f"{shown}, {found.pairs} pairs {interval_text(found.paired_interval)}"
     probability = found.improvement_probability
-    cells = [found.arm, found.outcome.label, _with_interval(signed(found.difference), found.interval, found.difference)]
+    cells = [found.arm, found.outcome.label, _difference(found.difference, found.interval)]
     if verdict.margin is not None:
-        cells.append(_with_interval(signed(found.difference), found.equivalence_interval, found.difference))
+        cells.append(_difference(found.difference, found.equivalence_interval))
     return [
         *cells,
         p_text(found.p_adjusted),
@@ -157,6 +161,10 @@ def rule(verdict: Verdict) -> str:
         f"drawn towards the one common to all arms.{margin} Everything else is not enough evidence, for a difference or "
         f"for equality. {intervals}"
     )
+
+
+def _difference(value: float | None, interval: Interval | None) -> str:
+    return DASH if value is None else difference_text(value, interval)
 
 
 def _with_interval(text: str, interval: Any, value: float | None) -> str:

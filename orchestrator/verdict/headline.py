@@ -8,6 +8,7 @@ from orchestrator.maths.verdict import both_sides
 from orchestrator.verdict.outcome import ArmSummary, Comparison, Outcome, Verdict
 from orchestrator.verdict.wording import (
     count_text,
+    difference_text,
     interval_text,
     margin_text,
     metric_label,
@@ -53,7 +54,7 @@ def _single(verdict: Verdict) -> str:
     found = verdict.comparisons[0]
     counts = {arm.arm: len(arm.seeds) for arm in verdict.arms}
     seeds = " and ".join(str(n) for n in dict.fromkeys((counts[found.arm], counts[found.baseline])))
-    seen = f"{signed(found.difference)} {interval_text(found.interval)}"
+    seen = difference_text(found.difference, found.interval)
     if found.outcome is Outcome.UNDECIDED:
         shown = "" if found.difference is None else f" Seen: {seen} in {estimand(verdict)}; {seeds} seeds."
         reason = found.reason[:1].upper() + found.reason[1:]
@@ -64,7 +65,7 @@ def _single(verdict: Verdict) -> str:
     if found.outcome is Outcome.EQUIVALENT:
         return (
             f"{found.arm} and {found.baseline} are equivalent within {margin_text(verdict.margin)}: "
-            f"{signed(found.difference)} {interval_text(found.equivalence_interval)} "
+            f"{difference_text(found.difference, found.equivalence_interval)} "
             f"({percent(both_sides(verdict.confidence))}) in {estimand(verdict)}; {seeds} seeds."
         )
     small = f" Both ends lie within the margin of {margin_text(verdict.margin)}." if found.negligible else ""
@@ -80,7 +81,7 @@ def _several(verdict: Verdict) -> str:
         found = sorted(_with(verdict, outcome), key=lambda c: -abs(c.difference or 0.0))
         if found:
             listed = "; ".join(
-                f"{c.arm}, {signed(c.difference)} {interval_text(c.interval)}{' (within the margin)' if c.negligible else ''}"
+                f"{c.arm}, {difference_text(c.difference, c.interval)}{' (within the margin)' if c.negligible else ''}"
                 for c in found
             )
             sentences.append(f"{outcome.label.capitalize()} than {verdict.baseline}: {listed}.")

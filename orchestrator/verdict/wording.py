@@ -28,6 +28,17 @@ def signed(value: float | None) -> str:
     return f"+{text}" if value is not None and value > 0 else text
 
 
+def beside(value: float | None, interval: Interval | None) -> str:
+    """A difference as it stands beside its interval: one far smaller than that is a round zero."""
+    small = value is not None and interval is not None and abs(value) < 5e-4 <= max(map(abs, interval))
+    return "+0.000" if small else signed(value)
+
+
+def difference_text(value: float | None, interval: Interval | None) -> str:
+    """A difference and its interval for people."""
+    return f"{beside(value, interval)} {interval_text(interval)}"
+
+
 def interval_text(interval: Interval | None) -> str:
     """An interval for people; says so where there is none."""
     return "[no interval]" if interval is None else f"[{number(interval.low)}, {number(interval.high)}]"
