@@ -111,13 +111,9 @@ def main() -> None:
         trial = make_trial(Path(directory), spec.settings)
         loop, floor = Training(trial, ours), Bare(bare)
 
-        def loop_step() -> None:
-            loop.step += 1
-            loop.one_step()
-
         times: dict[str, list[float]] = {"loop": [], "bare": []}
         for block in range(arguments.blocks + 1):
-            for name, step in (("loop", loop_step), ("bare", floor.step)):
+            for name, step in (("loop", loop.one_step), ("bare", floor.step)):
                 began = time.process_time()
                 for _ in range(arguments.steps):
                     step()

@@ -115,20 +115,19 @@ class Side:
         trial = make_trial(directory, spec.settings)
         self.schedule = spec.settings.schedule
         self.loop = Training(trial, build(spec.settings, registry, seed=0))
-        self.loop._begin_round(first=True)
+        self.loop.rounds.begin(first=True)
         self._update, self.loop.trainer.update = self.loop.trainer.update, self._timed
         self._in_update = 0.0
 
     def step(self) -> tuple[float, float, float, float]:
         """CPU seconds outside and in the update, tokens generated and trained (in every pass)."""
-        before = self.loop.collector.cost.generated_tokens, self.loop.trained_tokens
+        before = self.loop.collector.cost.generated_tokens, self.loop.progress.trained_tokens
         self._in_update = 0.0
-        self.loop.step += 1
         began = time.process_time()
         self.loop.one_step()
         spent = time.process_time() - began
         generated = self.loop.collector.cost.generated_tokens - before[0]
-        return spent - self._in_update, self._in_update, generated, self.loop.trained_tokens - before[1]
+        return spent - self._in_update, self._in_update, generated, self.loop.progress.trained_tokens - before[1]
 
     def _timed(self, *arguments: Any, **named: Any) -> Any:
         began = time.process_time()

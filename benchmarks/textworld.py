@@ -57,7 +57,7 @@ def training(overlay: dict[str, Any], shared: dict[str, Any], registry: Registry
     [spec] = plans.make(parse_experiment(json.dumps({**shared, "arms": {"only": overlay}})), registry).trials
     trial = make_trial(directory, spec.settings)
     loop = Training(trial, build(spec.settings, registry, seed=0))
-    loop._begin_round(first=True)
+    loop.rounds.begin(first=True)
     return loop
 
 
@@ -65,7 +65,6 @@ def one_step(loop: Training) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds by part, and the step's metrics."""
     cost, pool = loop.collector.cost, loop.components.environment.pool
     before = cost.act_seconds, cost.environment_seconds
-    loop.step += 1
     began, cpu, games = time.perf_counter(), time.process_time(), _cpu_seconds(pool.processes)
     metrics = loop.one_step()
     games = _cpu_seconds(pool.processes) - games

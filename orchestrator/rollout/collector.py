@@ -19,6 +19,7 @@ from orchestrator.contract.types import (
     RolloutGroup,
     RolloutRequest,
     Sampling,
+    Task,
 )
 from orchestrator.errors import ContextError, Failure, RolloutError, blame, caused_by
 from orchestrator.maths.seeding import derive_seed
@@ -283,3 +284,12 @@ def rollout_error(said: str, failures: Sequence[Rollout]) -> RolloutError:
     others = {error.blamed for error in errors if error.blamed is not None} - {first.blamed}
     also = f". Others were raised by plugin {', '.join(sorted(others))}" if others else ""
     return caused_by(RolloutError(f"{said}. First error: {first.reason}{also}"), first)
+
+
+def failed_groups(groups: Sequence[RolloutGroup], failures: Sequence[Rollout]) -> list[RolloutGroup]:
+    """Failed rollouts as groups without scores, for those who watch."""
+    tasks = {group.task.id: group.task for group in groups}
+    return [
+        RolloutGroup(task=tasks.get(rollout.task_id, Task(id=rollout.task_id)), rollouts=(rollout,))
+        for rollout in failures
+    ]

@@ -157,9 +157,9 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
                 f"environment {settings.environment.use!r} speaks {environment.speaks}, policy {settings.policy.use!r} "
                 f"understands {policy.speaks}; choose a policy for {environment.speaks}"
             )
-        from orchestrator.training import loop
+        from orchestrator.training.duties import prepare
 
-        loop.prepare(components, settings, seed)
+        prepare(components, seed)
     return components
 
 

@@ -34,6 +34,10 @@ class Workers:
         dist.all_reduce(summed)
         return summed
 
+    def sum(self, value: float) -> float:
+        """The sum of a number over all workers."""
+        return float(self.total(torch.tensor(value, dtype=torch.float64)))
+
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Add gradients up over all workers, in place; a parameter without gradient counts as zero."""
         if self.size == 1:

@@ -124,7 +124,7 @@ def test_a_trial_that_dies_continues_as_if_it_had_not(registry, unbroken, tmp_pa
     take_a_step = loop.Training.one_step
 
     def die(self):
-        if self.step == step:
+        if self.progress.step + 1 == step:
             raise Killed
         return take_a_step(self)
 
@@ -148,10 +148,10 @@ def test_a_trial_that_dies_around_its_last_evaluation_still_has_it_once(registry
     evaluate = loop.Training._evaluate
 
     def die(self):
-        if self.step == 6 and moment == "before":
+        if self.progress.step + 1 == 6 and moment == "before":
             raise Killed
         metrics = evaluate(self)
-        if self.step == 6:
+        if self.progress.step == 6:
             raise Killed
         return metrics
 

@@ -162,7 +162,7 @@ def test_a_trial_that_dies_at_a_rounds_end_or_within_continues_as_if_it_had_not(
     take_a_step = loop.Training.one_step
 
     def die(self):
-        if self.step == step:
+        if self.progress.step + 1 == step:
             raise Killed
         return take_a_step(self)
 
