@@ -148,7 +148,7 @@ def test_a_trial_that_dies_around_its_last_evaluation_still_has_it_once(registry
     evaluate = loop.Training._evaluate
 
     def die(self):
-        if self.progress.step + 1 == 6 and moment == "before":
+        if self.progress.step == 6 and moment == "before":
             raise Killed
         metrics = evaluate(self)
         if self.progress.step == 6:
