@@ -19,14 +19,15 @@ WALL_CLOCK = ("cost/seconds", "cost/device_seconds", "time/")
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Lay the plugin out as an installed distribution and return an environment that finds it."""
+    """Lay the plugin out as an installed distribution and return an environment that finds it, and what this one does."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ladder_world.py").write_text((HERE / "ladder_world.py").read_text())
     info = folder / "ladder_world-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ladder-world\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[orchestrator.plugins]\nladder = ladder_world\n")
-    return os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 def experiment(environment: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
