@@ -113,14 +113,16 @@ class UseObjective(Use):
 class Component(Generic[R]):
     """One implementation of a role: a name, a model of its options, and how to build it from them.
 
-    ``build`` imports what is heavy; declaring a component must not. ``speaks`` lets
+    ``build`` is a function from options to the component, or its name: ``".sampler:DarsSampler"``, where a leading dot
+    is relative to the plugin's module. A name is imported when the component is first built, and called with the
+    options, or with nothing where there are none. Declaring a component must import nothing heavy. ``speaks`` lets
     a mismatch stop the plan before anything is built: of an environment or policy it is the language it has, of
     any other component the only one it works with. Without it the mismatch stops the trial. ``columns``
     (policies) says which statistics it can compute, so that a method that needs others stops the plan too.
     """
 
     name: str
-    build: Callable[[Any], R]
+    build: Callable[[Any], R] | str
     config: type[PluginConfig] = NoOptions
     summary: str = ""
     paper: str | None = None

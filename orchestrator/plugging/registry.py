@@ -26,6 +26,7 @@ from orchestrator.contract.component import (
 from orchestrator.contract.parts import Part, make_part
 from orchestrator.contract.types import Couples, Speaks
 from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, did_you_mean
+from orchestrator.plugging.building import build_problems, builder, package_of
 from orchestrator.plugging.manager import PluginManager
 from orchestrator.plugging.options import model_problems, option_problems, uses
 
@@ -217,7 +218,7 @@ class Registry:
         token = _BUILT_INSIDE.set(inside)
         try:
             with blame(str(info), where=f"{role} {name!r}"):
-                built = choice.component.build(choice.config)
+                built = builder(choice.component, "")(choice.config)
                 problems = part_problems(role, built)
         finally:
             _BUILT_INSIDE.reset(token)
@@ -259,10 +260,11 @@ class Registry:
         table = self._components[role]
         if component.name in table:
             return [f"{where}: the name is taken by plugin {table[component.name][0]}; choose another name"]
-        table[component.name] = (info, component)
         problems = _name_problems(component.name) + model_problems(component.config)
-        if not callable(component.build):
-            problems.append(f"build is {component.build!r}; expected a function from options to the {role}")
+        problems += build_problems(component.build, role)
+        if not problems and isinstance(component.build, str):
+            component = replace(component, build=builder(component, package_of(info.module)))
+        table[component.name] = (info, component)
         return [f"{where}: {problem}" for problem in problems]
 
     def _add_recipe(self, info: PluginInfo, recipe: Any) -> list[str]:

@@ -13,6 +13,7 @@ from orchestrator.contract.roles import Stateful
 from orchestrator.contract.types import (
     RolloutGroup,
 )
+from orchestrator.plugging.building import builder
 from orchestrator.plugging.registry import part_problems
 from orchestrator.testing.checks.advantage import check_advantage
 from orchestrator.testing.checks.environment import check_environment
@@ -52,7 +53,8 @@ def check_component(
         name = component.name
         problems += _option_problems(component, options or {})
         config = component.config.model_validate(dict(options or {}))
-        build: Callable[[], Any] = lambda: component.build(config)  # noqa: E731
+        construct = builder(component, "")
+        build: Callable[[], Any] = lambda: construct(config)  # noqa: E731
     else:
         name = type(component).__name__
         build = lambda: copy.deepcopy(component)  # noqa: E731
