@@ -115,7 +115,7 @@ class Component(Generic[R]):
 
     ``build`` is a function from options to the component, or its name: ``".sampler:DarsSampler"``, where a leading dot
     is relative to the plugin's module. A name is imported when the component is first built, and called with the
-    options, or with nothing where there are none. Declaring a component must import nothing heavy. ``speaks`` lets
+    options, or with nothing where there are none or it takes none. Declaring a component must import nothing heavy. ``speaks`` lets
     a mismatch stop the plan before anything is built: of an environment or policy it is the language it has, of
     any other component the only one it works with. Without it the mismatch stops the trial. ``columns``
     (policies) says which statistics it can compute, so that a method that needs others stops the plan too.

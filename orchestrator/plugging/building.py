@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ _TARGET = re.compile(r"(?P<dots>\.*)(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):
 
 
 class Deferred:
-    """Imports ``module:name`` when first called and calls it with the options, or with nothing where there are none."""
+    """Imports ``module:name`` when first called; calls it with the options, or with nothing where it takes none."""
 
     def __init__(self, target: str, package: str, *, takes_options: bool):
         """:param package: that leading dots are relative to"""
@@ -24,6 +25,7 @@ class Deferred:
     def __call__(self, options: Any) -> Any:
         if self._found is None:
             self._found = self._import()
+            self._takes_options = self._takes_options and bool(inspect.signature(self._found).parameters)
         return self._found(options) if self._takes_options else self._found()
 
     def __repr__(self) -> str:

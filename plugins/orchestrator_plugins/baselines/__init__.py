@@ -23,14 +23,14 @@ def provide_samplers() -> list[Component]:
         Component(
             name="group",
             config=GroupConfig,
-            build=_group,
+            build=".samplers:Group",
             summary="every task gets the same number of rollouts",
             paper="arXiv:2402.03300",
         ),
         Component(
             name="demonstrations",
             config=DemonstrationsConfig,
-            build=_demonstrations,
+            build=".samplers:Demonstrations",
             summary="plays each task's demonstration instead of asking the policy",
         ),
     ]
@@ -39,8 +39,12 @@ def provide_samplers() -> list[Component]:
 @hookimpl
 def provide_rewards() -> list[Component]:
     return [
-        Component(name="exact", build=_exact, summary="1 for the right answer, else 0"),
-        Component(name="environment", build=_environment, summary="the sum of what the environment paid, by turn"),
+        Component(name="exact", build=".rewards:Exact", summary="1 for the right answer, else 0"),
+        Component(
+            name="environment",
+            build=".rewards:EnvironmentReward",
+            summary="the sum of what the environment paid, by turn",
+        ),
         Component(name="combined", config=CombinedConfig, build=_combined, summary="weighted sum of other rewards"),
     ]
 
@@ -51,26 +55,26 @@ def provide_advantage_estimators() -> list[Component]:
         Component(
             name="group_mean",
             config=GroupMeanConfig,
-            build=_group_mean,
+            build=".advantages:GroupMean",
             summary="reward minus the mean of its group",
             paper="arXiv:2402.03300",
         ),
         Component(
             name="leave_one_out",
-            build=_leave_one_out,
+            build=".advantages:LeaveOneOut",
             summary="reward minus the mean of its siblings",
             paper="arXiv:2402.14740",
         ),
         Component(
             name="reward_to_go",
             config=RewardToGoConfig,
-            build=_reward_to_go,
+            build=".advantages:RewardToGo",
             summary="discounted reward from here on, no baseline",
         ),
         Component(
             name="gae",
             config=GaeConfig,
-            build=_gae,
+            build=".advantages:Gae",
             summary="generalised advantages from a critic",
             paper="arXiv:1506.02438",
         ),
@@ -83,21 +87,21 @@ def provide_objectives() -> list[Component]:
         Component(
             name="clipped",
             config=ClippedConfig,
-            build=_clipped,
+            build=".objectives:Clipped",
             summary="clipped surrogate with optional dual clip, KL, entropy bonus and critic",
             paper="arXiv:1707.06347",
         ),
         Component(
             name="reinforce",
             config=ReinforceConfig,
-            build=_reinforce,
+            build=".objectives:Reinforce",
             summary="log-probability times advantage",
             paper="doi:10.1007/BF00992696",
         ),
         Component(
             name="cross_entropy",
             config=CrossEntropyConfig,
-            build=_cross_entropy,
+            build=".objectives:CrossEntropy",
             summary="likelihood of the rows' tokens: supervised training, or rejection sampling",
         ),
     ]
@@ -110,73 +114,7 @@ def provide_recipes() -> list[Recipe]:
     return list(RECIPES)
 
 
-def _group(config: GroupConfig):
-    from .samplers import Group
-
-    return Group(config)
-
-
-def _demonstrations(config: DemonstrationsConfig):
-    from .samplers import Demonstrations
-
-    return Demonstrations(config)
-
-
-def _exact(_):
-    from .rewards import Exact
-
-    return Exact()
-
-
-def _environment(_):
-    from .rewards import EnvironmentReward
-
-    return EnvironmentReward()
-
-
 def _combined(config: CombinedConfig):
     from .rewards import Combined
 
     return Combined([(use.use, use.weight, use.build()) for use in config.rewards])
-
-
-def _group_mean(config: GroupMeanConfig):
-    from .advantages import GroupMean
-
-    return GroupMean(config)
-
-
-def _leave_one_out(_):
-    from .advantages import LeaveOneOut
-
-    return LeaveOneOut()
-
-
-def _reward_to_go(config: RewardToGoConfig):
-    from .advantages import RewardToGo
-
-    return RewardToGo(config)
-
-
-def _gae(config: GaeConfig):
-    from .advantages import Gae
-
-    return Gae(config)
-
-
-def _clipped(config: ClippedConfig):
-    from .objectives import Clipped
-
-    return Clipped(config)
-
-
-def _reinforce(config: ReinforceConfig):
-    from .objectives import Reinforce
-
-    return Reinforce(config)
-
-
-def _cross_entropy(config: CrossEntropyConfig):
-    from .objectives import CrossEntropy
-
-    return CrossEntropy(config)

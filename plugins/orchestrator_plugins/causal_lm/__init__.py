@@ -14,7 +14,7 @@ def provide_policies() -> list[Component]:
         Component(
             name="causal_lm",
             config=CausalLMConfig,
-            build=_policy,
+            build=".policy:CausalLMPolicy",
             summary="a transformers causal language model, from a folder or hub, or a tiny one built here",
             speaks=Speaks.MESSAGES,
         )
@@ -25,9 +25,3 @@ def provide_policies() -> list[Component]:
 def check_plan(plan) -> Sequence[Problem]:
     """Report model folders that do not exist, and optional packages that are not installed."""
     return plan_problems(plan)
-
-
-def _policy(config: CausalLMConfig):
-    from .policy import CausalLMPolicy  # torch and transformers are imported here, not at discovery
-
-    return CausalLMPolicy(config)

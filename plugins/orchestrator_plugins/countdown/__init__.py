@@ -11,14 +11,8 @@ def provide_environments() -> list[Component]:
         Component(
             name="countdown",
             config=CountdownConfig,
-            build=_environment,
+            build=".environment:Countdown",
             speaks=Speaks.MESSAGES,
             summary="arithmetic puzzles with guaranteed solutions and many right answers",
         )
     ]
-
-
-def _environment(config: CountdownConfig):
-    from .environment import Countdown
-
-    return Countdown(config)

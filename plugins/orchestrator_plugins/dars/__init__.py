@@ -13,7 +13,7 @@ def provide_samplers() -> list[Component]:
         Component(
             name="dars",
             config=DarsConfig,
-            build=_sampler,
+            build=".sampler:Dars",
             summary="a few rollouts for every task, then more for the hard ones",
             paper=PAPER,
         )
@@ -26,7 +26,7 @@ def provide_advantage_estimators() -> list[Component]:
         Component(
             name="dars_weights",
             config=DarsWeightsConfig,
-            build=_weights,
+            build=".weights:DarsWeights",
             summary="control: weighs hard tasks as DARS would, without sampling more of them",
             paper=PAPER,
         )
@@ -38,15 +38,3 @@ def provide_recipes() -> list[Recipe]:
     from .recipes import RECIPES
 
     return list(RECIPES)
-
-
-def _sampler(config: DarsConfig):
-    from .sampler import Dars
-
-    return Dars(config)
-
-
-def _weights(config: DarsWeightsConfig):
-    from .weights import DarsWeights
-
-    return DarsWeights(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.api import (
     Component,
@@ -30,7 +30,7 @@ def provide_environments() -> list[Component]:
         Component(
             name="dhumbal",
             config=DhumbalConfig,
-            build=_environment,
+            build=".environment:DhumbalEnvironment",
             speaks=Speaks.FEATURES,
             paper=PAPER,
             summary="a card game with hidden hands: one learner against rule, random or search players",
@@ -38,7 +38,7 @@ def provide_environments() -> list[Component]:
         Component(
             name="dhumbal_tournament",
             config=TournamentConfig,
-            build=_tournament,
+            build=".tournament:TournamentEnvironment",
             speaks=Speaks.FEATURES,
             paper=PAPER,
             summary="players, deals and seats of a tournament; needs `procedure: dhumbal_tournament`",
@@ -52,7 +52,7 @@ def provide_samplers() -> list[Component]:
         Component(
             name="replay",
             config=ReplayConfig,
-            build=_replay,
+            build=".replay:Replay",
             speaks=Speaks.FEATURES,
             paper="doi:10.1038/nature14236",
             summary="plays each task once and trains on remembered rollouts",
@@ -66,7 +66,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="q_learning",
             config=QLearningConfig,
-            build=_q_learning,
+            build=".q_learning:QLearning",
             speaks=Speaks.FEATURES,
             paper="doi:10.1038/nature14236",
             summary="logits as action values, the reference policy as target network",
@@ -123,30 +123,6 @@ def run_trial(trial: Trial, components: Components) -> TrialResult | None:
     from .procedure import run
 
     return run(trial, components)
-
-
-def _environment(config: DhumbalConfig) -> Any:
-    from .environment import DhumbalEnvironment
-
-    return DhumbalEnvironment(config)
-
-
-def _tournament(config: TournamentConfig) -> Any:
-    from .tournament import TournamentEnvironment
-
-    return TournamentEnvironment(config)
-
-
-def _replay(config: ReplayConfig) -> Any:
-    from .replay import Replay
-
-    return Replay(config)
-
-
-def _q_learning(config: QLearningConfig) -> Any:
-    from .q_learning import QLearning
-
-    return QLearning(config)
 
 
 def _render(study: Study) -> str | None:

@@ -39,7 +39,7 @@ def provide_advantage_estimators() -> list[Component]:
         Component(
             name="grao",
             config=GraoAdvantageConfig,
-            build=_advantage,
+            build=".advantage:GraoAdvantage",
             summary="standardises rollouts and demonstration in one group",
             paper=PAPER,
         )
@@ -52,7 +52,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="grao",
             config=GraoConfig,
-            build=_objective,
+            build=".objective:Grao",
             summary="explores by the rollouts, imitates the demonstration while it is better",
             paper=PAPER,
         )
@@ -76,15 +76,3 @@ def _reward(config: VersusDemonstrationConfig):
     from .reward import VersusDemonstration
 
     return VersusDemonstration(config.base.build(), margin=config.margin)
-
-
-def _advantage(config: GraoAdvantageConfig):
-    from .advantage import GraoAdvantage
-
-    return GraoAdvantage(config)
-
-
-def _objective(config: GraoConfig):
-    from .objective import Grao
-
-    return Grao(config)

@@ -11,15 +11,9 @@ def provide_environments() -> list[Component]:
         Component(
             name="gsm8k",
             config=Gsm8kConfig,
-            build=_environment,
+            build=".environment:Gsm8k",
             speaks=Speaks.MESSAGES,
             summary="word problems with one number as the answer, from the released JSONL files",
             paper="arXiv:2110.14168",
         )
     ]
-
-
-def _environment(config: Gsm8kConfig):
-    from .environment import Gsm8k
-
-    return Gsm8k(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
 
 from orchestrator.api import Component, Speaks, hookimpl
 
@@ -19,27 +18,15 @@ def provide_environments() -> list[Component]:
         Component(
             name="gymnasium",
             config=GymnasiumConfig,
-            build=_environment,
+            build=".environment:GymnasiumEnvironment",
             speaks=Speaks.FEATURES,
             summary="any registered Gymnasium environment with a discrete action space; a task is a seed",
         ),
         Component(
             name="gymnasium_text",
             config=GymnasiumTextConfig,
-            build=_text_environment,
+            build=".text:GymnasiumText",
             speaks=Speaks.MESSAGES,
             summary="any registered Gymnasium environment of texts, one message a turn; a task is a seed",
         ),
     ]
-
-
-def _environment(config: GymnasiumConfig) -> Any:
-    from .environment import GymnasiumEnvironment
-
-    return GymnasiumEnvironment(config)
-
-
-def _text_environment(config: GymnasiumTextConfig) -> Any:
-    from .text import GymnasiumText
-
-    return GymnasiumText(config)

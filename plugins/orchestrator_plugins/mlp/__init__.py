@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from orchestrator.api import Component, Speaks, hookimpl
 
 from .config import MlpConfig
@@ -15,14 +13,8 @@ def provide_policies() -> list[Component]:
         Component(
             name="mlp",
             config=MlpConfig,
-            build=_policy,
+            build=".policy:MlpPolicy",
             speaks=Speaks.FEATURES,
             summary="perceptron over features, one action a turn, illegal actions masked",
         )
     ]
-
-
-def _policy(config: MlpConfig) -> Any:
-    from .policy import MlpPolicy
-
-    return MlpPolicy(config)

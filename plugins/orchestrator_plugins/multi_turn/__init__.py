@@ -52,7 +52,7 @@ def provide_rewards() -> list[Component]:
         Component(
             name="progress",
             config=ProgressConfig,
-            build=_progress,
+            build=".rewards:Progress",
             summary="share of a game's points by turn, or 1 at the end of a win",
             paper=PAPER,
         )
@@ -65,27 +65,27 @@ def provide_advantage_estimators() -> list[Component]:
         Component(
             name="turn_gae",
             config=TurnGaeConfig,
-            build=_turn_gae,
+            build=".advantages:TurnGae",
             summary="generalised advantages with a turn as one step",
             paper="arXiv:2510.16907",
         ),
         Component(
             name="bilevel_gae",
             config=BilevelGaeConfig,
-            build=_bilevel_gae,
+            build=".advantages:BilevelGae",
             summary="generalised advantages over turns, then over the tokens of each",
             paper="arXiv:2510.16907",
         ),
         Component(
             name="reinforce_plus_plus",
             config=ReinforcePlusPlusConfig,
-            build=_reinforce_plus_plus,
+            build=".advantages:ReinforcePlusPlus",
             summary="reward to go across turns, whitened over the batch",
             paper="arXiv:2501.03262",
         ),
         Component(
             name="rloo",
-            build=_rloo,
+            build=".advantages:Rloo",
             summary="reward minus the mean of its siblings; 0 and a warning where there is none",
             paper="arXiv:2402.14740",
         ),
@@ -122,36 +122,6 @@ def _curriculum(config: CurriculumConfig):
     from .curriculum import Curriculum
 
     return Curriculum(config, config.base.build())
-
-
-def _progress(config: ProgressConfig):
-    from .rewards import Progress
-
-    return Progress(config)
-
-
-def _turn_gae(config: TurnGaeConfig):
-    from .advantages import TurnGae
-
-    return TurnGae(config)
-
-
-def _bilevel_gae(config: BilevelGaeConfig):
-    from .advantages import BilevelGae
-
-    return BilevelGae(config)
-
-
-def _reinforce_plus_plus(config: ReinforcePlusPlusConfig):
-    from .advantages import ReinforcePlusPlus
-
-    return ReinforcePlusPlus(config)
-
-
-def _rloo(_):
-    from .advantages import Rloo
-
-    return Rloo()
 
 
 def _kl_penalised(config: KlPenalisedConfig):

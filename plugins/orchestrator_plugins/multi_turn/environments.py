@@ -7,30 +7,11 @@ from orchestrator.api import Component, Speaks
 from .mini_world.config import MiniWorldConfig
 from .worlds_config import ChainSearchConfig, SearchQAConfig
 
-
-def _chain_search(config: ChainSearchConfig):
-    from .chain_search import ChainSearch
-
-    return ChainSearch(config)
-
-
-def _mini_world(config: MiniWorldConfig):
-    from .mini_world.environment import MiniWorld
-
-    return MiniWorld(config)
-
-
-def _search_qa(config: SearchQAConfig):
-    from .search_qa.environment import SearchQA
-
-    return SearchQA(config)
-
-
-ENVIRONMENTS = (
+ENVIRONMENTS: tuple[Component, ...] = (
     Component(
         name="chain_search",
         config=ChainSearchConfig,
-        build=_chain_search,
+        build=".chain_search:ChainSearch",
         speaks=Speaks.MESSAGES,
         summary="follow hidden links with a search tool, then answer; five turns at most",
         paper="arXiv:2511.20718",
@@ -38,7 +19,7 @@ ENVIRONMENTS = (
     Component(
         name="mini_world",
         config=MiniWorldConfig,
-        build=_mini_world,
+        build=".mini_world.environment:MiniWorld",
         speaks=Speaks.MESSAGES,
         summary="text adventures of rooms, locks and keys with a quest of a chosen length and known solution",
         paper="arXiv:2510.01132",
@@ -46,7 +27,7 @@ ENVIRONMENTS = (
     Component(
         name="search_qa",
         config=SearchQAConfig,
-        build=_search_qa,
+        build=".search_qa.environment:SearchQA",
         speaks=Speaks.MESSAGES,
         summary="questions answered by searching one's own passages with BM25, in think, search and answer turns",
         paper="arXiv:2503.09516",

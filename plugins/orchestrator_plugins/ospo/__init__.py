@@ -28,7 +28,7 @@ def provide_environments() -> list[Component]:
         Component(
             name="dispatch",
             config=DispatchConfig,
-            build=_dispatch,
+            build=".environment:Dispatch",
             speaks=Speaks.FEATURES,
             summary="shared rides in a city, minute by minute; every free vehicle is an agent",
             paper=PAPER,
@@ -42,7 +42,7 @@ def provide_policies() -> list[Component]:
         Component(
             name="pair_scorer",
             config=PairScorerConfig,
-            build=_pair_scorer,
+            build=".policy:PairScorer",
             speaks=Speaks.FEATURES,
             summary="scores every vehicle with every request, then matches the fleet",
             paper=PAPER,
@@ -50,14 +50,14 @@ def provide_policies() -> list[Component]:
         Component(
             name="nearest",
             config=YardstickConfig,
-            build=_nearest,
+            build=".yardsticks:Nearest",
             speaks=Speaks.FEATURES,
             summary="untrained yardstick: matching by minutes to the pick-up",
         ),
         Component(
             name="best_pair",
             config=YardstickConfig,
-            build=_best_pair,
+            build=".yardsticks:BestPair",
             speaks=Speaks.FEATURES,
             summary="untrained yardstick: matching by the exact reward of this minute",
         ),
@@ -70,21 +70,21 @@ def provide_advantage_estimators() -> list[Component]:
         Component(
             name="one_step_group",
             config=OneStepGroupConfig,
-            build=_one_step_group,
+            build=".advantages:OneStepGroup",
             summary="this step's reward against those matched in the same step",
             paper=PAPER,
         ),
         Component(
             name="fleet_return",
             config=FleetReturnConfig,
-            build=_fleet_return,
+            build=".advantages:FleetReturn",
             summary="discounted reward to go against those matched in the same step",
             paper=PAPER,
         ),
         Component(
             name="fleet_gae",
             config=FleetGaeConfig,
-            build=_fleet_gae,
+            build=".advantages:FleetGae",
             summary="generalised advantages over decisions that are several steps apart",
             paper="arXiv:1506.02438",
         ),
@@ -97,7 +97,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="pair_clipped",
             config=PairClippedConfig,
-            build=_pair_clipped,
+            build=".objective:PairClipped",
             summary="clipped surrogate with entropy and a KL over all requests",
             paper=PAPER,
         )
@@ -121,54 +121,6 @@ def check_plan(plan: Any) -> list[Problem]:
     from .checks import plan_problems
 
     return plan_problems(plan.trials)
-
-
-def _dispatch(config: DispatchConfig) -> Any:
-    from .environment import Dispatch
-
-    return Dispatch(config)
-
-
-def _pair_scorer(config: PairScorerConfig) -> Any:
-    from .policy import PairScorer
-
-    return PairScorer(config)
-
-
-def _nearest(_: YardstickConfig) -> Any:
-    from .yardsticks import Nearest
-
-    return Nearest()
-
-
-def _best_pair(_: YardstickConfig) -> Any:
-    from .yardsticks import BestPair
-
-    return BestPair()
-
-
-def _one_step_group(config: OneStepGroupConfig) -> Any:
-    from .advantages import OneStepGroup
-
-    return OneStepGroup(config)
-
-
-def _fleet_return(config: FleetReturnConfig) -> Any:
-    from .advantages import FleetReturn
-
-    return FleetReturn(config)
-
-
-def _fleet_gae(config: FleetGaeConfig) -> Any:
-    from .advantages import FleetGae
-
-    return FleetGae(config)
-
-
-def _pair_clipped(config: PairClippedConfig) -> Any:
-    from .objective import PairClipped
-
-    return PairClipped(config)
 
 
 def _section(study: Study) -> str | None:

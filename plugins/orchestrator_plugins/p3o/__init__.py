@@ -13,7 +13,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="p3o",
             config=P3OConfig,
-            build=_objective,
+            build=".objective:P3O",
             summary="policy gradient of sibling pairs: only differences of rewards count, whole responses are clipped",
             paper=PAPER,
         )
@@ -38,12 +38,6 @@ def provide_recipes() -> list[Recipe]:
     from .recipes import RECIPES
 
     return list(RECIPES)
-
-
-def _objective(config: P3OConfig):
-    from .objective import P3O
-
-    return P3O(config)
 
 
 def _shifted(config: ShiftedConfig):

@@ -23,14 +23,14 @@ def provide_objectives() -> list[Component]:
         Component(
             name="dpo",
             config=DpoConfig,
-            build=_dpo,
+            build=".objectives:Dpo",
             summary="direct preference optimisation over pairs of siblings, the better score preferred",
             paper="arXiv:2305.18290",
         ),
         Component(
             name="ipo",
             config=IpoConfig,
-            build=_ipo,
+            build=".objectives:Ipo",
             summary="identity preference optimisation: regress the pair's log-ratios on a margin",
             paper="arXiv:2310.12036",
         ),
@@ -49,15 +49,3 @@ def _preference(config: PreferenceConfig):
     from .scorers import scorer_of
 
     return Preference(scorer_of(config))
-
-
-def _dpo(config: DpoConfig):
-    from .objectives import Dpo
-
-    return Dpo(config)
-
-
-def _ipo(config: IpoConfig):
-    from .objectives import Ipo
-
-    return Ipo(config)

@@ -13,7 +13,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="rover",
             config=RoverConfig,
-            build=_objective,
+            build=".objective:Rover",
             summary="regresses log-ratios on the advantage plus a bootstrap that keeps the next step random",
             paper=PAPER,
         )
@@ -25,9 +25,3 @@ def provide_recipes() -> list[Recipe]:
     from .recipes import RECIPES
 
     return list(RECIPES)
-
-
-def _objective(config: RoverConfig):
-    from .objective import Rover
-
-    return Rover(config)

@@ -13,7 +13,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="sppo",
             config=SppoConfig,
-            build=_objective,
+            build=".objective:Sppo",
             summary="regresses each answer's log-ratio on its win rate against the policy that sampled it",
             paper=PAPER,
         )
@@ -25,9 +25,3 @@ def provide_recipes() -> list[Recipe]:
     from .recipes import RECIPES
 
     return list(RECIPES)
-
-
-def _objective(config: SppoConfig):
-    from .objective import Sppo
-
-    return Sppo(config)

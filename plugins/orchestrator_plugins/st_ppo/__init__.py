@@ -21,7 +21,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="st_ppo",
             config=StPpoConfig,
-            build=_objective,
+            build=".objective:make_objective",
             summary="clipped surrogate with ratios of tokens or turns, its gradient divided by what clipping removed",
             paper=PAPER,
         )
@@ -45,12 +45,6 @@ def check_plan(plan) -> Sequence[Problem]:
     from .checks import plan_problems
 
     return plan_problems(plan)
-
-
-def _objective(config: StPpoConfig):
-    from .objective import make_objective
-
-    return make_objective(config)
 
 
 def _section(study: Study) -> str | None:

@@ -13,7 +13,7 @@ def provide_samplers() -> list[Component]:
         Component(
             name="best_of",
             config=BestOfConfig,
-            build=_sampler,
+            build=".sampler:BestOf",
             summary="samples each task several times and keeps the best",
             paper=PAPER,
         )
@@ -26,7 +26,7 @@ def provide_rewards() -> list[Component]:
         Component(
             name="meteor_similarity",
             config=MeteorSimilarityConfig,
-            build=_similarity,
+            build=".similarity:MeteorSimilarity",
             summary="scores nothing; measures at evaluation how alike the answers to different tasks are",
             paper=PAPER,
         ),
@@ -46,7 +46,7 @@ def provide_objectives() -> list[Component]:
         Component(
             name="superhf",
             config=SuperHFConfig,
-            build=_objective,
+            build=".objective:SuperHF",
             summary="cross-entropy plus full-vocabulary forward KL to the initial policy",
             paper=PAPER,
         )
@@ -60,25 +60,7 @@ def provide_recipes() -> list[Recipe]:
     return list(RECIPES)
 
 
-def _sampler(config: BestOfConfig):
-    from .sampler import BestOf
-
-    return BestOf(config)
-
-
-def _similarity(config: MeteorSimilarityConfig):
-    from .similarity import MeteorSimilarity
-
-    return MeteorSimilarity(config)
-
-
 def _phrase(config: PhraseShareConfig):
     from .phrase import PhraseShare
 
     return PhraseShare(config.phrase)
-
-
-def _objective(config: SuperHFConfig):
-    from .objective import SuperHF
-
-    return SuperHF(config)
