@@ -83,6 +83,7 @@ from orchestrator.plugging.registry import Registry, load_registry
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Components, ComponentSource, Phase, Plan, Trial, TrialSpec
     from orchestrator.contract.settings import Experiment, Settings
+    from orchestrator.experiment.overlay import flatten
     from orchestrator.maths.advantages import (
         discounted_returns,
         generalised_advantages,
@@ -130,6 +131,7 @@ _LAZY = {
     "cross_entropy": "orchestrator.maths.losses",
     "discounted_returns": "orchestrator.maths.advantages",
     "expect_shape": "orchestrator.maths.shapes",
+    "flatten": "orchestrator.experiment.overlay",
     "generalised_advantages": "orchestrator.maths.advantages",
     "group_centered": "orchestrator.maths.advantages",
     "group_index": "orchestrator.maths.shapes",
@@ -247,6 +249,7 @@ __all__ = [
     "discounted_returns",
     "expect_shape",
     "facts_of",
+    "flatten",
     "generalised_advantages",
     "group_centered",
     "group_index",

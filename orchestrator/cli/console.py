@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.contract.metrics import COMPARED, COST
 from orchestrator.errors import describe
 from orchestrator.experiment.planner import start_settings
 
@@ -82,12 +83,12 @@ class _Row:
         if self.steps:
             shares.append(self.step / self.steps)
         if self.budget:
-            shares.append(self.metrics.get("cost/generated_tokens", 0.0) / self.budget)
+            shares.append(self.metrics.get(COST, 0.0) / self.budget)
         return min(1.0, max(shares))
 
     def reward(self) -> str:
         """The newest score: held-out where measured, else of the training rollouts."""
-        for name in ("eval/pass_at_1", "eval/reward/mean", "rollout/reward/mean"):
+        for name in (*COMPARED, "rollout/reward/mean"):
             if name in self.metrics:
                 return f"{self.metrics[name]:.3f}"
         return ""
@@ -95,7 +96,7 @@ class _Row:
     def speed(self) -> str:
         """Generated tokens per second since the trial began."""
         seconds = self.metrics.get("cost/seconds", 0.0)
-        return f"{self.metrics.get('cost/generated_tokens', 0.0) / seconds:,.0f}" if seconds > 0 else ""
+        return f"{self.metrics.get(COST, 0.0) / seconds:,.0f}" if seconds > 0 else ""
 
     def left(self) -> float | None:
         """Seconds until the end at the present pace; None when not running or too early to say."""
@@ -176,18 +177,6 @@ class TrialTable:
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         elapsed = duration(time.monotonic() - self._began)
         return Group(made, Text(f"{len(self._rows)} trials: {summary}; {elapsed} since the start", style="dim"))
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by the dotted path one would type; components keep their options, ``None`` and defaults included."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
 
 
 def is_terminal() -> bool:

@@ -183,7 +183,7 @@ def _show(kind: str, one: Component | Recipe, info: PluginInfo) -> None:
         if line:
             out.print(Text(f"  {line}"), soft_wrap=True)
     if isinstance(one, Recipe):
-        from orchestrator.cli.console import flatten
+        from orchestrator.experiment.overlay import flatten
 
         for path, value in flatten(one.overlay).items():
             out.print(Text(f"  {path} = {value}"), soft_wrap=True)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from orchestrator.cli.console import flatten, table
+from orchestrator.cli.console import table
 from orchestrator.contract.settings import Settings
 from orchestrator.experiment.estimate import Estimate, estimate
+from orchestrator.experiment.overlay import flatten
 from orchestrator.plugging.registry import Registry
 from orchestrator.verdict.foresight import Foresight, foresee
 from orchestrator.verdict.wording import count_text, margin_text, metric_label, number, percent, seconds_text

@@ -63,3 +63,17 @@ def depth_reached(data: Any, path: Sequence[str]) -> int:
 
 def _index(name: str, length: int) -> int | None:
     return int(name) if name.isascii() and name.isdigit() and int(name) < length else None
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested data by the dotted path one would type; lists of mappings by index."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            flat |= flatten({str(index): item for index, item in enumerate(value)}, f"{path}.")
+        else:
+            flat[path] = value
+    return flat

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.contract.metrics import COST
 from orchestrator.errors import ConfigError, Failure, Problem, blame
 from orchestrator.maths.power import Noise
 from orchestrator.runs import machine
-from orchestrator.runs.read import COST, TrialData
+from orchestrator.runs.read import TrialData
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study, comparable, differences
 from orchestrator.verdict.outcome import Verdict

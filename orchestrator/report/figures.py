@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from orchestrator.contract.metrics import COST
 from orchestrator.experiment import search
 from orchestrator.maths.statistics import bootstrap_interval
 from orchestrator.report.contrasts import differences, seeds, tasks
@@ -29,7 +30,6 @@ from orchestrator.report.drawing import (
     svg_text,
 )
 from orchestrator.runs.curves import Curve, by_arm, costless
-from orchestrator.runs.read import COST
 from orchestrator.runs.study import PALETTE, Study
 from orchestrator.verdict.wording import count_text, metric_label, percent
 

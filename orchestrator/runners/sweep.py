@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.contract.metrics import COMPARED, COST
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.types import TrialResult
 from orchestrator.errors import Failure
@@ -22,9 +23,6 @@ from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import FINISHED, gather, read_result, write_result
 
 logger = logging.getLogger(__name__)
-
-COST = "cost/generated_tokens"
-DEFAULT_METRICS = ("eval/pass_at_1", "eval/reward/mean")
 
 
 class Sweep:
@@ -204,7 +202,7 @@ class Sweep:
         self.progress.trial_update(entry.spec.id, result.status, result.step, result.metrics)
 
     def _value(self, trial: str, metrics: Mapping[str, float]) -> float | None:
-        names = (self._metric,) if self._metric else DEFAULT_METRICS
+        names = (self._metric,) if self._metric else COMPARED
         for name in names:
             if name in metrics:
                 return float(metrics[name])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.contract.metrics import COST
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.errors import Failure
@@ -20,8 +21,6 @@ from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.ledger import read_rows
 from orchestrator.runs.results import read_result
 from orchestrator.runs.store import load_plan
-
-COST = "cost/generated_tokens"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

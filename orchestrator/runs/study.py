@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.contract.metrics import COST
 from orchestrator.contract.plan import Phase
 from orchestrator.contract.settings import Experiment, Settings
+from orchestrator.experiment.overlay import flatten
 from orchestrator.runs.curves import Curve
-from orchestrator.runs.read import COST, Run, TrialData, read
+from orchestrator.runs.read import Run, TrialData, read
 from orchestrator.runs.results import FINISHED
 
 if TYPE_CHECKING:
@@ -199,20 +201,6 @@ def merge(runs: Sequence[Run]) -> Study:
         warnings=tuple(warned),
         experiment=runs[0].plan.experiment,
     )
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted path; lists of components by index."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            flat |= flatten({str(index): item for index, item in enumerate(value)}, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
 
 
 def differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

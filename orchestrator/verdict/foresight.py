@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from orchestrator.contract.metrics import SUCCESS
 from orchestrator.contract.plan import Plan
 from orchestrator.contract.settings import Settings
 from orchestrator.experiment.estimate import Estimate
@@ -15,7 +16,7 @@ from orchestrator.maths.verdict import WINDOW, window_weights
 from orchestrator.runs.study import Study
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.study import judge_study
-from orchestrator.verdict.tasks import SUCCESS, noise
+from orchestrator.verdict.tasks import noise
 
 SPREAD = 0.3  # arms scatter unequally: standard deviation of the logarithm, where power is foreseen
 TRAINING = 0.025  # standard deviation over seeds of pass@1 that training makes, where no run says

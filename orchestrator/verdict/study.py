@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.contract.metrics import COST, compared
 from orchestrator.errors import ConfigError, Problem, did_you_mean
-from orchestrator.runs.read import COST
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study
 from orchestrator.verdict.judge import judge
@@ -22,7 +22,7 @@ def judge_study(study: Study, metric: str | None = None) -> tuple[Verdict | None
     if not ended:
         return None, "No trial that enters the verdict has finished yet."
     measured = {name for trial in ended for name in trial.last}
-    metric = metric or settings.metric or ("eval/pass_at_1" if "eval/pass_at_1" in measured else "eval/reward/mean")
+    metric = compared(measured, metric or settings.metric)
     if metric not in measured:
         near = did_you_mean(metric, measured)
         return (

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.contract.metrics import COST, SUCCESS
 from orchestrator.maths import tasks as statistics
 from orchestrator.maths.power import Noise, left_by_averaging
 from orchestrator.maths.statistics import Interval
 from orchestrator.maths.verdict import window_weights
-from orchestrator.runs.read import COST, TrialData
+from orchestrator.runs.read import TrialData
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study
 from orchestrator.verdict.outcome import Verdict
-
-SUCCESS = "eval/pass_at_1"  # the metric whose parts the counts by task are
 
 Counts = Mapping[str, tuple[int, int]]  # answers and right ones by task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.api import Plan, Problem, Trial, write_json
+from orchestrator.api import Plan, Problem, Trial, flatten, write_json
 
 SWEEP = "mlflow/sweep.json"  # in the run's directory
 TRIAL = "tracking.json"  # in a trial's directory
@@ -49,7 +49,7 @@ def describe_sweep(plan: Plan, directory: Path) -> bool:
             "artifacts": None if tracking.uri else (runs / "mlflow-artifacts").as_uri(),
             "experiment": tracking.experiment or plan.name,
             "name": directory.resolve().name,
-            "params": flatten(plan.experiment.model_dump(mode="json")),
+            "params": _params(plan.experiment.model_dump(mode="json")),
         },
     )
     return True
@@ -63,21 +63,18 @@ def describe_trial(trial: Trial) -> None:
             {
                 "id": trial.id,
                 "tags": {"arm": trial.arm, "seed": str(trial.seed), "phase": str(trial.phase)},
-                "params": flatten(trial.config),
+                "params": _params(trial.config),
             },
         )
 
 
-def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, str]:
-    """Bring nested settings to dotted names with text values; what was left at null is left out."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            found |= flatten(value, name)
-        elif value is not None and value not in ({}, [], ()):
-            found[name] = value if isinstance(value, str) else json.dumps(value, default=str)
-    return found
+def _params(config: Mapping[str, Any]) -> dict[str, str]:
+    """Settings by dotted name with text values; what was left at null is left out."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, default=str)
+        for name, value in flatten(config).items()
+        if value is not None and value not in ({}, [], ())
+    }
 
 
 def read_json(path: Path) -> Any:

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from orchestrator.cli.console import TrialTable, duration, flatten
+from orchestrator.cli.console import TrialTable, duration
 from orchestrator.contract.plan import Plan, TrialSpec
 from orchestrator.contract.settings import Experiment
 
@@ -68,7 +68,3 @@ def test_the_live_table_shows_every_trial():
         word in shown
         for word in ("a-s0", "b-s0", "new-s0", "failed", "0.250", "3 trials: 1 running, 1 failed, 1 pending")
     )
-
-
-def test_settings_are_flattened_to_what_one_would_type():
-    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": {}}) == {"a.b": 1, "a.c.d": None, "e": {}}

@@ -1,6 +1,6 @@
 """The rule by which recipes, files, arms and command lines combine."""
 
-from orchestrator.experiment.overlay import at, depth_reached, merge
+from orchestrator.experiment.overlay import at, depth_reached, flatten, merge
 
 
 def test_options_of_the_same_component_merge():
@@ -54,3 +54,16 @@ def test_depth_counts_keys_and_list_indices():
     assert depth_reached(data, ["rewards", "0", "use"]) == 3
     assert depth_reached(data, ["rewards", "1", "use"]) == 1
     assert depth_reached(data, ["schedule"]) == 0
+
+
+def test_nested_data_is_flattened_to_the_paths_one_would_type():
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": {}, "f": [1, 2]}) == {
+        "a.b": 1,
+        "a.c.d": None,
+        "e": {},
+        "f": [1, 2],
+    }
+    assert flatten({"rewards": [{"use": "exact", "weight": 1.0}]}) == {
+        "rewards.0.use": "exact",
+        "rewards.0.weight": 1.0,
+    }
