@@ -17,7 +17,6 @@ from rich.text import Text
 
 from orchestrator.contract.metrics import COMPARED, COST
 from orchestrator.errors import describe
-from orchestrator.experiment.planner import start_settings
 
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan
@@ -137,6 +136,8 @@ class TrialTable:
         """Hear that a trial moved on."""
         row = self._rows.get(trial)
         if row is None:
+            from orchestrator.experiment.planner import start_settings
+
             shared = trial.startswith("start-")  # a warm-up, played once for all who begin with it
             settings = start_settings(self._example) if shared and self._example is not None else self._example
             row = self._rows[trial] = self._row(settings)

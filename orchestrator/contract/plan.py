@@ -9,15 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import ValidationError
-
 from orchestrator.contract.component import Role
 from orchestrator.contract.parts import Part, make_part
-from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.errors import describe
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # plugins name these types when they are listed, which must stay quick
     from orchestrator.contract.component import Component, PluginInfo, Recipe
+    from orchestrator.contract.settings import Experiment, Settings
 
 
 class Phase(StrEnum):
@@ -56,11 +54,13 @@ class TrialSpec:
 
         :raises ValueError: the data are no trial
         """
+        from orchestrator.contract.settings import Settings
+
         try:
             fields = dict(data)
             phase, settings = Phase(fields.pop("phase")), Settings.model_validate(fields.pop("config"))
             return cls(phase=phase, settings=settings, **fields)
-        except (TypeError, KeyError, ValidationError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"this is no trial: {describe(error)}") from error
 
 
@@ -95,6 +95,8 @@ class Plan:
 
         :raises ValueError: the text is no plan
         """
+        from orchestrator.contract.settings import Experiment, Settings
+
         try:
             data = json.loads(text)
             experiment = Experiment.model_validate(data.pop("experiment"))
