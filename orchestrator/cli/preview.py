@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from orchestrator.cli.console import table
-from orchestrator.contract.settings import Settings
 from orchestrator.experiment.estimate import Estimate, estimate
+from orchestrator.experiment.expanded import expanded
 from orchestrator.experiment.overlay import flatten
 from orchestrator.plugging.registry import Registry
 from orchestrator.verdict.foresight import Foresight, foresee
@@ -37,22 +37,6 @@ def show_plan(plan: Plan, registry: Registry, console: Console, like: Study | No
     sizes = {arm: estimate(settings, registry) for arm, settings in plan.arms.items()}
     _show_size(sizes, console)
     _show_foresight(foresee(plan, sizes, like), console)
-
-
-def expanded(settings: Settings, registry: Registry) -> dict[str, Any]:
-    """Settings as plain data, every component with all its options, defaults included."""
-    data = settings.model_dump(mode="json")
-
-    def full(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        extra = {"use": spec["use"]} | ({"weight": spec["weight"]} if role == "reward" else {})
-        options = {key: value for key, value in spec.items() if key not in extra}
-        return extra | registry.options(role, spec["use"], options).model_dump(mode="json")
-
-    for role in ("environment", "policy", "sampler", "advantage", "objective"):
-        if data[role] is not None:
-            data[role] = full(role, data[role])
-    data["rewards"] = [full("reward", spec) for spec in data["rewards"]]
-    return data
 
 
 def _show_options(resolved: Mapping[str, Mapping[str, Any]], console: Console) -> None:
