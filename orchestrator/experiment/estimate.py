@@ -34,16 +34,22 @@ def estimate(settings: Settings, registry: Registry) -> Estimate:
     A sampler that adapts to scores is answered with every second rollout right, so its figure is a middle course.
     """
     schedule, evaluation = settings.schedule, settings.evaluation
-    measured = set(range(evaluation.every, schedule.steps + 1, evaluation.every)) if evaluation.every else set()
-    measured |= {schedule.steps} | ({0} if evaluation.first else set())
+    measured = evaluations(settings, schedule.steps)
     return Estimate(
         steps=schedule.steps,
         rollouts_per_step=_rollouts_per_step(settings, registry) if schedule.steps else 0,
-        evaluations=len(measured),
-        evaluation_rollouts=len(measured) * evaluation.tasks * evaluation.samples,
+        evaluations=measured,
+        evaluation_rollouts=measured * evaluation.tasks * evaluation.samples,
         tokens_per_action=settings.sampling.max_tokens,
         budget=settings.budget.generated_tokens,
     )
+
+
+def evaluations(settings: Settings, steps: int) -> int:
+    """How often a trial is evaluated that ends after so many steps."""
+    evaluation = settings.evaluation
+    places = set(range(evaluation.every, steps + 1, evaluation.every)) if evaluation.every else set()
+    return len(places | {steps} | ({0} if evaluation.first else set()))
 
 
 def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
