@@ -149,21 +149,32 @@ def plan(
     like: Annotated[
         Path | None, typer.Option(metavar="RUN", help="an earlier run: its seeds' scatter, its tokens and time")
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="play three steps and a small evaluation of each arm now, and remember the cost"
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what an experiment would run, and what it could find; launch nothing.
+    """Show what an experiment would run, what it could find and what it will take; launch nothing but what --measure asks.
 
     Every option of every arm with its value, the trials, the size of one trial, the smallest difference that the design
-    finds in four of five cases, and what would find a smaller one.
+    finds in four of five cases, what would find a smaller one, and the time and memory of trials measured before.
     """
+    from orchestrator.cli.expense import measured
     from orchestrator.cli.preview import show_plan
     from orchestrator.runs.study import Study
 
     made, registry = _make_plan(file, settings or [])
+    study = Study.read(like) if like is not None else None
+    known, failed = measured(made, registry, anew=measure) if measure or not as_json else ({}, False)
     if as_json:
         print(made.to_json())
     else:
-        show_plan(made, registry, out, Study.read(like) if like is not None else None)
+        show_plan(made, registry, out, study, known)
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 @app.command()

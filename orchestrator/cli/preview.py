@@ -9,26 +9,35 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from orchestrator.cli.console import table
+from orchestrator.cli.expense import show_expense
 from orchestrator.experiment.estimate import Estimate, estimate
 from orchestrator.experiment.expanded import expanded
 from orchestrator.experiment.overlay import flatten
 from orchestrator.plugging.registry import Registry
 from orchestrator.verdict.foresight import Foresight, foresee
-from orchestrator.verdict.wording import count_text, margin_text, metric_label, number, percent, seconds_text
+from orchestrator.verdict.wording import count_text, margin_text, metric_label, number, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.contract.plan import Plan
+    from orchestrator.runs.measurements import Measurement
     from orchestrator.runs.study import Study
 
 _FEWEST_FOLDED = 13  # longer lists of trials show their first and last ones
 
 
-def show_plan(plan: Plan, registry: Registry, console: Console, like: Study | None = None) -> None:
-    """Print what would run, and what it could find.
+def show_plan(
+    plan: Plan,
+    registry: Registry,
+    console: Console,
+    like: Study | None = None,
+    known: Mapping[str, Measurement | None] | None = None,
+) -> None:
+    """Print what would run, what it could find, and what it will take.
 
     :param like: an earlier run that says how seeds scatter and what trials cost
+    :param known: what was measured on this machine, by arm
     """
     resolved = {arm: expanded(settings, registry) for arm, settings in plan.arms.items()}
     _show_options(resolved, console)
@@ -37,6 +46,7 @@ def show_plan(plan: Plan, registry: Registry, console: Console, like: Study | No
     sizes = {arm: estimate(settings, registry) for arm, settings in plan.arms.items()}
     _show_size(sizes, console)
     _show_foresight(foresee(plan, sizes, like), console)
+    show_expense(plan, sizes, known or {}, like, console)
 
 
 def _show_options(resolved: Mapping[str, Mapping[str, Any]], console: Console) -> None:
@@ -141,8 +151,7 @@ def _foreseen(found: Foresight) -> Iterator[str]:
         else f"{'at most ' if cost.at_most else ''}{count_text(cost.training_tokens)} of training and "
         f"{count_text(cost.evaluation_tokens)} of evaluation{' per turn' if cost.at_most else ''}"
     )
-    time = "unknown; --like RUN takes it from an earlier run" if cost.seconds is None else seconds_text(cost.seconds)
-    yield f"expected tokens of the trials compared: {tokens}; time, one after another: {time}"
+    yield f"expected tokens of the trials compared: {tokens}"
 
 
 def _tokens(size: Estimate) -> str:

@@ -14,6 +14,7 @@ from orchestrator.experiment.estimate import Estimate
 from orchestrator.maths.power import Noise, chance_of_equivalence, left_by_averaging, smallest_difference
 from orchestrator.maths.verdict import WINDOW, window_weights
 from orchestrator.runs.study import Study
+from orchestrator.verdict.expense import spent_in
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.study import judge_study
 from orchestrator.verdict.tasks import noise
@@ -40,7 +41,6 @@ class Cost:
 
     training_tokens: float | None
     evaluation_tokens: float | None
-    seconds: float | None  # of trials one after another
     at_most: bool  # tokens are limits: every action as long as it may be, one an episode
 
     @property
@@ -183,10 +183,10 @@ def _alternatives(
 
 
 def _cost(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None) -> Cost:
-    """Tokens and seconds of all confirmations: what trials of the earlier run took, else the limits of the plan."""
-    measured = _measured(like)
+    """Tokens of all confirmations: what trials of the earlier run took, else the limits of the plan."""
+    measured = spent_in(like)
     training: float | None = 0.0
-    evaluation, seconds = 0.0, 0.0 if "cost/seconds" in measured else None
+    evaluation = 0.0
     at_most = "cost/generated_tokens" not in measured
     for arm, size in estimates.items():
         seeds = len(plan.experiment.seeds_of(arm))
@@ -198,21 +198,4 @@ def _cost(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None) -> 
         elif own is None and size.rollouts is not None:
             own = size.rollouts * size.tokens_per_action
         training = None if training is None or own is None else training + seeds * own
-        if seconds is not None:
-            seconds += seeds * measured["cost/seconds"] * size.steps / measured["steps"]
-    return Cost(training_tokens=training, evaluation_tokens=evaluation, seconds=seconds, at_most=at_most)
-
-
-def _measured(like: Study | None) -> dict[str, float]:
-    """Mean over the finished trials of an earlier run: its counters, its steps, tokens of an evaluation's answer."""
-    trials = [trial for trial in (like.confirmations if like else ()) if trial.status == "done" and trial.step > 0]
-    if not trials:
-        return {}
-    found = {"steps": float(np.mean([trial.step for trial in trials]))}
-    for name in ("cost/generated_tokens", "cost/seconds"):
-        if all(name in trial.last for trial in trials):
-            found[name] = float(np.mean([trial.last[name] for trial in trials]))
-    per_rollout = [trial.last.get("eval/tokens_per_rollout/mean") for trial in trials]
-    if all(value is not None for value in per_rollout):
-        found["answer"] = float(np.mean([value for value in per_rollout if value is not None]))
-    return found
+    return Cost(training_tokens=training, evaluation_tokens=evaluation, at_most=at_most)
