@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from orchestrator.api import Plan, Problem, Settings
+from orchestrator.api import Problem
+
+if TYPE_CHECKING:
+    from orchestrator.api import Plan, Settings
 
 
 def plan_problems(plan: Plan) -> list[Problem]:

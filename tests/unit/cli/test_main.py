@@ -257,7 +257,10 @@ def test_doctor_tries_the_tracking_server():
     assert "does not answer" in tracking["found"]
 
 
-HEAVY = ("torch", "ray", "mlflow", "transformers", "vllm", "matplotlib", "scipy")
+HEAVY = (
+    *("torch", "ray", "mlflow", "transformers", "vllm", "matplotlib", "scipy", "numpy", "pandas", "omegaconf"),
+    "orchestrator.contract.settings",
+)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plugins", "list"], ["plugins", "hooks"]], ids=" ".join)
