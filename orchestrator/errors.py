@@ -38,7 +38,11 @@ class OrchestratorError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a request: where (the path the user typed) and what, with the next step."""
+    """One thing wrong with a request.
+
+    :ivar path: where: the path the user typed, as in ``objective.clip_high``; empty: nowhere in particular
+    :ivar message: what was given, what was expected, and the next step
+    """
 
     path: str
     message: str
@@ -137,11 +141,17 @@ def blamed(error: BaseException) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What went wrong, as data: it crosses processes, is kept in files, and reads as one text."""
+    """What went wrong, as data: it crosses processes, is kept in files, and reads as one text.
 
-    type: str  # the exception's class without its module; empty where the text of an older version names none
-    message: str  # may have several lines
-    blamed: str | None = None  # as in ``'mine' (dist 1.2) in sampler 'x'``
+    :ivar type: the exception's class without its module; empty where the text of an older version names none
+    :ivar message: what it said; may have several lines
+    :ivar blamed: the plugin at fault and where it was called, as in ``'mine' (dist 1.2) in sampler 'x'``; None: nobody
+    :ivar traceback: as Python prints it; None: there was none
+    """
+
+    type: str
+    message: str
+    blamed: str | None = None
     traceback: str | None = None
 
     @classmethod

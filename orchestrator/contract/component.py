@@ -16,7 +16,15 @@ R = TypeVar("R")
 
 
 class Role(StrEnum):
-    """The six roles, in the order data meets them."""
+    """The six roles, in the order data meets them.
+
+    :cvar ENVIRONMENT: what there is to do, and what happens when one acts
+    :cvar POLICY: what acts, and is trained
+    :cvar SAMPLER: which task gets how many rollouts
+    :cvar REWARD: how good a rollout was
+    :cvar ADVANTAGE: which token deserves the credit
+    :cvar OBJECTIVE: what is minimised
+    """
 
     ENVIRONMENT = "environment"
     POLICY = "policy"
@@ -28,13 +36,20 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
-    """Where a plugin comes from."""
+    """Where a plugin comes from.
+
+    :ivar name: of its entry point
+    :ivar module: what the entry point loads
+    :ivar distribution: the installed project it belongs to
+    :ivar version: that project's
+    :ivar digest: of its source files; drivers and workers compare it
+    """
 
     name: str
     module: str
     distribution: str
     version: str
-    digest: str = ""  # of its source files
+    digest: str = ""
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.distribution} {self.version})"
@@ -55,6 +70,9 @@ class Use(BaseModel):
 
     Declare the field as one of the subclasses below; the registry checks the inner options with the outer ones
     and binds :meth:`build` before the outer component is built.
+
+    :cvar role: which kind of component it names
+    :ivar use: the component's name; what stands beside it are its options
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -91,7 +109,10 @@ class UseSampler(Use):
 
 
 class UseReward(Use):
-    """A reward inside another component's options."""
+    """A reward inside another component's options.
+
+    :ivar weight: factor of this reward, for the component around it to apply
+    """
 
     role = Role.REWARD
     weight: float = 1.0
@@ -113,12 +134,19 @@ class UseObjective(Use):
 class Component(Generic[R]):
     """One implementation of a role: a name, a model of its options, and how to build it from them.
 
-    ``build`` is a function from options to the component, or its name: ``".sampler:DarsSampler"``, where a leading dot
-    is relative to the plugin's module. A name is imported when the component is first built, and called with the
-    options, or with nothing where there are none or it takes none. Declaring a component must import nothing heavy. ``speaks`` lets
-    a mismatch stop the plan before anything is built: of an environment or policy it is the language it has, of
-    any other component the only one it works with. Without it the mismatch stops the trial. ``columns``
-    (policies) says which statistics it can compute, so that a method that needs others stops the plan too.
+    Declaring a component must import nothing heavy.
+
+    :ivar name: what experiment files write after ``use:``
+    :ivar build: a function from options to the component, or its name: ``".sampler:DarsSampler"``, where a leading dot
+        is relative to the plugin's module. A name is imported when the component is first built, and called with the
+        options, or with nothing where there are none or it takes none
+    :ivar config: the model of its options
+    :ivar summary: one line on what it does
+    :ivar paper: where it comes from, as in ``arXiv:2402.03300``
+    :ivar speaks: of an environment or policy the language it has, of any other component the only one it works with: a
+        mismatch then stops the plan before anything is built; None: it stops the trial
+    :ivar columns: of a policy the statistics it can compute: a method that needs others then stops the plan; None: not
+        declared
     """
 
     name: str
@@ -127,7 +155,7 @@ class Component(Generic[R]):
     summary: str = ""
     paper: str | None = None
     speaks: Speaks | None = None
-    columns: frozenset[Column] | None = None  # None: not declared
+    columns: frozenset[Column] | None = None
 
 
 RECIPE_KEYS = ("sampler", "advantage", "objective", "rewards", "schedule", "optimizer", "update", "sampling")
@@ -137,7 +165,10 @@ RECIPE_KEYS = ("sampler", "advantage", "objective", "rewards", "schedule", "opti
 class Recipe:
     """A paper's method with the paper's defaults: an overlay over the keys of an experiment file.
 
-    It may set the keys in ``RECIPE_KEYS``: how to learn, never in which world or with which model.
+    :ivar name: what experiment files write after ``recipe:``
+    :ivar overlay: experiment keys; those in ``RECIPE_KEYS``: how to learn, never in which world or with which model
+    :ivar summary: one line on what it does
+    :ivar paper: where it comes from, as in ``arXiv:2402.03300``
     """
 
     name: str
@@ -148,7 +179,12 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A sub-command of ``orchestrator``: ``run`` is a function Typer can read."""
+    """A sub-command of ``orchestrator``.
+
+    :ivar name: what is typed
+    :ivar run: a function Typer can read
+    :ivar summary: one line of help; empty: the function's own
+    """
 
     name: str
     run: Callable[..., Any]
@@ -157,10 +193,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSection:
-    """A plugin's part of the report; ``render`` gets the Study of a run and returns HTML, or None to stay out.
+    """A plugin's part of the report.
 
-    Figures must be inline (SVG or data URIs): a report is read without a network. Cells of tables do not wrap but in a
-    table of class ``prose``.
+    :ivar name: unique among sections
+    :ivar render: gets the ``Study`` of a run and returns HTML, or None to stay out. Figures must be inline (SVG or data
+        URIs): a report is read without a network. Cells of tables do not wrap but in a table of class ``prose``
+    :ivar title: its heading; empty: its name
     """
 
     name: str

@@ -16,23 +16,37 @@ from orchestrator.contract.component import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a component says of how it learns, so that a plan that could not train is refused with the reason."""
+    """What a component says of how it learns, so that a plan that could not train is refused with the reason.
 
-    least_siblings: int = 1  # estimators, objectives: from smaller groups nothing is learnt
-    most_siblings: int | None = None  # samplers: rollouts of one agent that a group can hold; None: unknown beforehand
-    demonstrates: bool = False  # samplers: every task must have a demonstration
-    counts_ahead: bool = False  # objectives: masks follow from the batch alone, so that terms can be counted unweighed
+    :ivar least_siblings: of estimators and objectives: from groups smaller than this nothing is learnt
+    :ivar most_siblings: of samplers: rollouts of one agent that a group can hold; None: unknown beforehand
+    :ivar demonstrates: of samplers: every task must have a demonstration
+    :ivar counts_ahead: of objectives: masks follow from the batch alone, so that terms can be counted unweighed
+    """
+
+    least_siblings: int = 1
+    most_siblings: int | None = None
+    demonstrates: bool = False
+    counts_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A built component with its role, name and plugin, and those it is made of."""
+    """A built component with its role, name and plugin, and those it is made of.
+
+    :ivar role: what it does
+    :ivar name: under which its plugin provides it; of one made by another component, its class
+    :ivar plugin: with distribution and version; None: it did not come from a registry
+    :ivar component: what was built
+    :ivar key: under which the component around it names it; empty at the top
+    :ivar inner: what it is made of
+    """
 
     role: Role
     name: str
-    plugin: str | None  # with distribution and version; None: it did not come from a registry
+    plugin: str | None
     component: Any
-    key: str = ""  # under which the component around it names it
+    key: str = ""
     inner: tuple[Part, ...] = ()
 
     @property

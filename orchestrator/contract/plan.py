@@ -19,23 +19,37 @@ if TYPE_CHECKING:  # plugins name these types when they are listed, which must s
 
 
 class Phase(StrEnum):
-    """What a trial is for."""
+    """What a trial is for.
 
-    TUNE = "tune"  # one sample of an arm's search space, on a tuning seed; never enters the verdict
-    CONFIRM = "confirm"  # an arm's chosen settings on one of the experiment's seeds
-    START = "start"  # a phase that trials share and begin with
+    :cvar TUNE: one sample of an arm's search space, on a tuning seed; never enters the verdict
+    :cvar CONFIRM: an arm's chosen settings on one of the experiment's seeds
+    :cvar START: a phase that trials share and begin with
+    """
+
+    TUNE = "tune"
+    CONFIRM = "confirm"
+    START = "start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
-    """One trial of a plan; crosses the process line as JSON."""
+    """One trial of a plan; crosses the process line as JSON.
 
-    id: str  # file-name safe, unique in the plan: dars-s0, tune-dars-003-s1000
+    :ivar id: safe as a file name, unique in the plan: ``dars-s0``, ``tune-dars-003-s1000``
+    :ivar arm: whose settings it runs
+    :ivar seed: of everything random in it
+    :ivar phase: what it is for
+    :ivar sample: index of the searched configuration, 0-based; None: nothing was searched
+    :ivar searched: dotted path to chosen value
+    :ivar settings: what it runs with, searched values included
+    """
+
+    id: str
     arm: str
     seed: int
     phase: Phase = Phase.CONFIRM
-    sample: int | None = None  # index of the searched configuration
-    searched: Mapping[str, Any] = field(default_factory=dict)  # dotted path to chosen value
+    sample: int | None = None
+    searched: Mapping[str, Any] = field(default_factory=dict)
     settings: Settings
 
     @property
@@ -66,15 +80,24 @@ class TrialSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every trial of an experiment, resolved and judged."""
+    """Every trial of an experiment, resolved and judged.
+
+    :ivar name: the experiment's
+    :ivar experiment: the file as it was understood, defaults included
+    :ivar trials: all of them; with a search the tuning trials known beforehand
+    :ivar fingerprint: of the plugins it was made with, by name: distribution, version and digest of the sources
+    :ivar arms: settings by arm
+    :ivar commit: of the repository it was made in, where there is one
+    :ivar source: path of the experiment file, where there is one
+    """
 
     name: str
     experiment: Experiment
-    trials: tuple[TrialSpec, ...]  # with a search: the tuning trials known beforehand
-    fingerprint: Mapping[str, str]  # PluginManager.fingerprint of the driver
+    trials: tuple[TrialSpec, ...]
+    fingerprint: Mapping[str, str]
     arms: Mapping[str, Settings] = field(default_factory=dict)
     commit: str | None = None
-    source: str | None = None  # path of the experiment file
+    source: str | None = None
 
     def to_json(self) -> str:
         """Write the plan as JSON text, the same for the same plan."""
@@ -122,17 +145,28 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A running trial as hooks see it. Read-only; the two callables are for implementations of ``run_trial``."""
+    """A running trial as hooks see it. Read-only; the two callables are for implementations of ``run_trial``.
+
+    :ivar id: unique in the plan
+    :ivar arm: whose settings it runs
+    :ivar seed: of everything random in it
+    :ivar phase: what it is for
+    :ivar settings: what it runs with
+    :ivar directory: of its files; see ``TrialFolder``
+    :ivar rows: of metrics, as they are kept on disk
+    :ivar record: of (step, metrics): keeps one row of metrics
+    :ivar report: of (step, metrics): the same, and the sweep's scheduler sees it
+    """
 
     id: str
     arm: str
     seed: int
     phase: Phase = Phase.CONFIRM
     settings: Settings
-    directory: Path  # of its files; see orchestrator.api.TrialFolder
-    rows: Rows  # of metrics, as they are kept on disk
-    record: Callable[[int, Mapping[str, float]], None]  # (step, metrics): one row of metrics
-    report: Callable[[int, Mapping[str, float]], None]  # the same, and the sweep's scheduler sees it
+    directory: Path
+    rows: Rows
+    record: Callable[[int, Mapping[str, float]], None]
+    report: Callable[[int, Mapping[str, float]], None]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -161,16 +195,26 @@ class ComponentSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """The built components of one trial; None where the experiment names none."""
+    """The built components of one trial; None where the experiment names none.
+
+    :ivar environment: an ``Environment``
+    :ivar policy: a ``Policy``
+    :ivar sampler: a ``Sampler``
+    :ivar rewards: name, weight and ``Reward`` of each
+    :ivar advantage: an ``AdvantageEstimator``
+    :ivar objective: an ``Objective``
+    :ivar registry: where they came from, and others can be built
+    :ivar parts: with who provides them, by role, rewards as ``reward.0``; empty where made by hand
+    """
 
     environment: Any = None
     policy: Any = None
     sampler: Any = None
-    rewards: tuple[tuple[str, float, Any], ...] = ()  # (name, weight, Reward)
+    rewards: tuple[tuple[str, float, Any], ...] = ()
     advantage: Any = None
     objective: Any = None
     registry: ComponentSource | None = None
-    parts: Mapping[str, Part] = field(default_factory=dict)  # by role, rewards as reward.0; empty where made by hand
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def tree(self) -> dict[str, Part]:

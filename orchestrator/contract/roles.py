@@ -65,7 +65,11 @@ class MultiAgentEpisode(Protocol):
 
 @runtime_checkable
 class Environment(Protocol):
-    """What is there to do, and what happens when I act?"""
+    """What is there to do, and what happens when I act?
+
+    :ivar speaks: what its observations are made of; over ``FEATURES`` it also has the numbers ``features`` and
+        ``actions``
+    """
 
     speaks: Speaks
 
@@ -82,10 +86,14 @@ class Environment(Protocol):
 
 @runtime_checkable
 class Policy(Protocol):
-    """What do I do, and how likely was it? A model that acts and is trained."""
+    """What do I do, and how likely was it? A model that acts and is trained.
+
+    :ivar speaks: which observations it understands
+    :ivar module: what is optimised, sharded, checkpointed
+    """
 
     speaks: Speaks
-    module: torch.nn.Module  # what is optimised, sharded, checkpointed
+    module: torch.nn.Module
 
     def act(self, contexts: Sequence[Context], sampling: Sequence[Sampling]) -> Sequence[Action]:
         """Choose one action for each context, in one batch, without gradient."""
@@ -136,6 +144,8 @@ class AdvantageEstimator(Protocol):
     """Which token deserves the credit? Always sees whole groups, never a model.
 
     One that learns from smaller groups nothing says how many siblings it takes with ``least_siblings``.
+
+    :ivar needs: statistics it reads from ``Batch.columns``, never of ``CURRENT`` weights
     """
 
     needs: frozenset[Need]
@@ -152,6 +162,9 @@ class Objective(Protocol):
     An objective whose masks follow from the batch alone says so with ``counts_ahead = True``: then ``terms`` is called
     on [B, T] numbers of no meaning to count them, and no pass is needed. One that learns from smaller groups nothing
     says how many siblings it takes with ``least_siblings``.
+
+    :ivar needs: statistics it reads: those of ``CURRENT`` weights from ``current``, others from ``Batch.columns``
+    :ivar couples: what a micro-batch must keep together
     """
 
     needs: frozenset[Need]

@@ -12,13 +12,20 @@ from orchestrator.maths.verdict import window_mean
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """One metric of one trial, in the order of its steps."""
+    """One metric of one trial, in the order of its steps.
+
+    :ivar arm: the trial's arm
+    :ivar seed: the trial's seed
+    :ivar steps: [n] float64, rising; 0 is before training
+    :ivar costs: [n] float64, spent so far, not falling: generated tokens, or the counter that was asked for
+    :ivar values: [n] float64, in the metric's own unit, finite
+    """
 
     arm: str
     seed: int
-    steps: np.ndarray  # [n] float64
-    costs: np.ndarray  # [n] float64, generated tokens so far, not falling
-    values: np.ndarray  # [n] float64, finite
+    steps: np.ndarray
+    costs: np.ndarray
+    values: np.ndarray
 
     @property
     def reach(self) -> float:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class TrialFolder:
-    """Where a trial, or a start phase that trials share, keeps its files."""
+    """Where a trial, or a start phase that trials share, keeps its files.
+
+    :ivar path: the folder
+    """
 
     path: Path
 
@@ -60,7 +63,10 @@ class TrialFolder:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Where a run keeps its files."""
+    """Where a run keeps its files.
+
+    :ivar path: the folder
+    """
 
     path: Path
 
@@ -113,7 +119,10 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class ReportFolder:
-    """Where a report is written."""
+    """Where a report is written.
+
+    :ivar path: the folder
+    """
 
     path: Path
 

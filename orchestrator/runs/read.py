@@ -25,16 +25,26 @@ from orchestrator.runs.store import load_plan
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialData:
-    """One trial as its files tell it."""
+    """One trial as its files tell it.
+
+    :ivar spec: what was to run
+    :ivar folder: where its files are
+    :ivar status: ``pending``, ``running``, ``done``, ``stopped`` (early) or ``failed``
+    :ivar error: why it failed
+    :ivar summary: a plugin's own results, plain JSON; empty until the trial has ended
+    :ivar rows: of metrics, by time: each with ``step``, ``kind`` and ``metrics`` by name
+    :ivar run: name of its run's folder
+    :ivar arm: the arm's name in this study
+    """
 
     spec: TrialSpec
     folder: TrialFolder
-    status: str  # pending, running, done, stopped (early) or failed
+    status: str
     error: Failure | None = None
-    summary: Mapping[str, Any]  # a plugin's own results, plain JSON; empty until the trial has ended
-    rows: tuple[Mapping[str, Any], ...] = ()  # of metrics, by time
-    run: str  # name of its run's folder
-    arm: str  # the arm's name in this study
+    summary: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...] = ()
+    run: str
+    arm: str
 
     @property
     def id(self) -> str:
@@ -125,13 +135,21 @@ class TrialData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One run folder."""
+    """One run folder.
+
+    :ivar directory: where it is
+    :ivar plan: what was to run
+    :ivar trials: start phases apart
+    :ivar machine: what ran it, where it was recorded
+    :ivar starts: start phases that trials share
+    :ivar warnings: what could not be read, or was changed since
+    """
 
     directory: Path
     plan: Plan
     trials: tuple[TrialData, ...]
-    machine: Mapping[str, str] | None = None  # what ran it, where it was recorded
-    starts: tuple[TrialData, ...] = ()  # shared start phases
+    machine: Mapping[str, str] | None = None
+    starts: tuple[TrialData, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -30,14 +30,21 @@ class Study(os.PathLike[str]):
     """All the runs of one report, their arms told apart.
 
     Tuning trials only chose settings: whoever judges arms reads :attr:`confirmations`.
+
+    :ivar runs: what was read, in the order given
+    :ivar trials: of all runs, start phases apart
+    :ivar arms: names, in the order of the plans
+    :ivar settings: by arm, with the searched values that were confirmed
+    :ivar warnings: what could not be read, was changed since, or does not compare
+    :ivar experiment: of the first run
     """
 
     runs: tuple[Run, ...]
-    trials: tuple[TrialData, ...]  # of all runs, start phases apart
+    trials: tuple[TrialData, ...]
     arms: tuple[str, ...]
-    settings: Mapping[str, Settings]  # by arm, with the searched values that were confirmed
+    settings: Mapping[str, Settings]
     warnings: tuple[str, ...] = ()
-    experiment: Experiment  # of the first run
+    experiment: Experiment
 
     @classmethod
     def read(cls, *directories: str | Path) -> Study:

@@ -20,16 +20,25 @@ class Regulariser:
     """The terms ``kl``, ``entropy`` and ``value`` of an objective, each only where its weight is above 0.
 
     An objective unites :attr:`needs` with its own and adds what :meth:`terms` returns to its own terms and metrics.
+
+    :ivar objective: whose terms these are, for messages
+    :ivar reduction: of KL and entropy; the critic's is always ``TOKEN_MEAN``
+    :ivar kl_weight: of the estimated KL(current ‖ reference), nats per token
+    :ivar kl_estimator: which estimate of it; see ``kl_estimate``
+    :ivar entropy_weight: of the bonus, nats per token
+    :ivar value_weight: of the critic's half squared error
+    :ivar value_clip: how far the critic may move per update, in units of the return; None: freely
+    :ivar scaled: whether ``ScalesGradient.factor`` multiplies their gradient, where the objective has one
     """
 
-    objective: str  # whose terms these are, for messages
-    reduction: Reduction  # of KL and entropy; the critic's is always TOKEN_MEAN
-    kl_weight: float = 0.0  # of the estimated KL(current ‖ reference), nats per token
+    objective: str
+    reduction: Reduction
+    kl_weight: float = 0.0
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    entropy_weight: float = 0.0  # of the bonus, nats per token
-    value_weight: float = 0.0  # of the critic's half squared error
-    value_clip: float | None = None  # how far the critic may move per update, in units of the return; None: freely
-    scaled: bool = True  # multiplied by ScalesGradient.factor, where the objective has one
+    entropy_weight: float = 0.0
+    value_weight: float = 0.0
+    value_clip: float | None = None
+    scaled: bool = True
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -1,9 +1,14 @@
 """The public surface: sorted, complete, documented."""
 
 import ast
+import dataclasses
+import enum
 import inspect
+import pydoc
+import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -24,6 +29,47 @@ def test_every_public_name_resolves_and_is_documented(name):
         generated = (own or "").startswith(f"{name}(")  # what dataclass writes when nobody did
         assert own, f"{name} has no docstring"
         assert not generated, f"{name} has no docstring of its own"
+
+
+def fields_of(value):
+    if isinstance(value, enum.EnumMeta):
+        return tuple(value.__members__)
+    if dataclasses.is_dataclass(value):
+        return tuple(field.name for field in dataclasses.fields(value))
+    return getattr(value, "_fields", ()) or tuple(getattr(value, "__annotations__", ())) * typing.is_typeddict(value)
+
+
+DATA = tuple(name for name in api.__all__ if inspect.isclass(getattr(api, name)) and fields_of(getattr(api, name)))
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_every_field_of_public_data_is_explained_by_help(name):
+    value = getattr(api, name)
+    explained = re.findall(r"^:(?:ivar|cvar) (\w+): \S", inspect.getdoc(value), re.MULTILINE)
+
+    assert set(fields_of(value)) - set(explained) == set()
+    assert len(set(explained)) == len(explained)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_fields_of_public_data_are_explained_in_one_place(name):
+    value = getattr(api, name)
+    lines = inspect.getsource(value).splitlines()
+    declared = re.compile(rf" {{4}}(?:{'|'.join(fields_of(value))})(?:: | = )[^#]*#(?! type:)")
+
+    assert [line for line in lines if declared.match(line)] == []
+
+
+def test_help_on_the_batch_tells_shape_unit_mask_and_gradient():
+    said = pydoc.plain(pydoc.render_doc(api.Batch))
+
+    for word in (
+        "[B, T] float32, nats",
+        "0 where masked out",
+        "Nothing in a batch has a gradient",
+        "points of the score",
+    ):
+        assert word in said
 
 
 def test_what_the_module_imports_is_public():
