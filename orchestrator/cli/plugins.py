@@ -1,78 +1,98 @@
-"""``orchestrator plugins list | show | hooks | check | new``."""
+"""``orchestrator plugins list | show | api | hooks | check | new``."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from orchestrator.cli.console import err, out, show_error, table
+from orchestrator.cli.catalogue import KINDS, brought, described, everything, show_described
+from orchestrator.cli.console import err, out, table
 from orchestrator.cli.guard import FAILED, guarded
-from orchestrator.errors import ConfigError, OrchestratorError, Problem, did_you_mean
-
-if TYPE_CHECKING:
-    from orchestrator.contract.component import Component, Recipe
-    from orchestrator.plugging.manager import PluginInfo, PluginManager
-    from orchestrator.plugging.registry import Registry
+from orchestrator.errors import ConfigError, Problem, did_you_mean
 
 plugins = typer.Typer(help="Look at plugins, check them, and make new ones.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-
-_KINDS = ("environment", "policy", "sampler", "reward", "advantage", "objective", "recipe")
 
 
 @plugins.command("list")
 @guarded
 def list_(as_json: Json = False) -> None:
     """List plugins and what they provide, broken ones too."""
-    manager, registry = _everything()
-    rows = [_row(info, _provided(registry, info)) for info in manager.plugins.values()]
+    manager, registry = everything()
+    found = [brought(manager, registry, info) for info in manager.plugins.values()]
     broken = [
         {"plugin": name, "distribution": one.info.distribution, "version": one.info.version, "reason": one.reason}
         for name, one in manager.broken.items()
     ]
     if as_json:
-        print(json.dumps({"plugins": rows, "broken": broken}, indent=1))
+        print(json.dumps({"plugins": [one.to_json() for one in found], "broken": broken}, indent=1))
         return
     made = table("plugin", "from", "provides")
-    for row in rows:
-        provided = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in row["provides"].items())
-        made.add_row(row["plugin"], f"{row['distribution']} {row['version']}", provided or "hooks only")
+    for one in found:
+        made.add_row(one.info.name, f"{one.info.distribution} {one.info.version}", Text("\n".join(one.lines())))
     out.print(made)
-    for one in broken:
+    for bad in broken:
         err.print(
-            f"[red]✗[/red] {one['plugin']} ({one['distribution']} {one['version']}) is broken: ",
-            Text(one["reason"]),
+            f"[red]✗[/red] {bad['plugin']} ({bad['distribution']} {bad['version']}) is broken: ",
+            Text(bad["reason"]),
             highlight=False,
         )
 
 
 @plugins.command()
 @guarded
-def show(name: Annotated[str, typer.Argument(help="a plugin, a component or a recipe")], as_json: Json = False) -> None:
-    """Show the options of a plugin, component or recipe."""
+def show(
+    name: Annotated[str, typer.Argument(help="a plugin, a component, a recipe, a command or a report section")],
+    as_json: Json = False,
+) -> None:
+    """Show a plugin, or the options of a component, a recipe or a command."""
     from orchestrator.plugging.registry import load_registry
 
     registry = load_registry()
-    found = [
-        (kind, component)
-        for kind in _KINDS
-        for component in registry.names(kind)
-        if name in (component, registry.plugin_of(kind, component).name)
-    ]
-    if not found:
-        known = {*registry.manager.plugins, *(one for kind in _KINDS for one in registry.names(kind))}
+    manager = registry.manager
+    every = {plugin: brought(manager, registry, info) for plugin, info in manager.plugins.items()}
+    known = {*every, *(part for one in every.values() for parts in one.provides.values() for part in parts)}
+    if name not in known:
         raise ConfigError([Problem(name, f"nothing of that name is installed{did_you_mean(name, known)}")])
+    found = [described(registry, one, name) for one in every.values()]
+    shown = [part for parts in found for part in sorted(parts, key=lambda part: KINDS.index(part["kind"]))]
     if as_json:
-        print(json.dumps([_described(kind, registry.describe(kind, one)) for kind, one in found], indent=1))
+        print(json.dumps(shown, indent=1))
         return
-    for kind, one in found:
-        _show(kind, registry.describe(kind, one), registry.plugin_of(kind, one))
+    for part in shown:
+        show_described(part)
+
+
+@plugins.command()
+@guarded
+def api(
+    name: Annotated[str | None, typer.Argument(help="one public name; none: all of them")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a plugin may import from orchestrator.api: signature and meaning."""
+    from orchestrator.cli.names import DOOR, meanings, page, public_names
+
+    if name is not None:
+        name, known = name.removeprefix(f"{DOOR}."), public_names()
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ConfigError([Problem(name, f"no such public name{hint} All of them: orchestrator plugins api")])
+        text = page(name)
+        print(json.dumps({"name": name, "text": text}, indent=1) if as_json else text)
+        return
+    if as_json:
+        print(json.dumps(meanings(), indent=1))
+        return
+    made = table("name", "meaning")
+    for one, meaning in meanings().items():
+        made.add_row(one, Text(meaning))
+    out.print(made)
 
 
 @plugins.command()
@@ -136,67 +156,3 @@ def new(
     out.print(f"made {project}", highlight=False, soft_wrap=True)
     for command in (f"pip install -e {project}", f"pytest {project}", f"orchestrator plugins check {name}"):
         out.print(f"  {command}", highlight=False, soft_wrap=True)
-
-
-def _everything() -> tuple[PluginManager, Registry | None]:
-    """All plugins, good and broken; without a registry when what they provide cannot stand together."""
-    from orchestrator.plugging.manager import PluginManager
-    from orchestrator.plugging.registry import Registry
-
-    manager = PluginManager()
-    manager.discover(strict=False)
-    try:
-        return manager, Registry(manager)
-    except OrchestratorError as error:
-        show_error(error)
-        return manager, None
-
-
-def _provided(registry: Registry | None, info: PluginInfo) -> dict[str, list[str]]:
-    if registry is None:
-        return {}
-    by_kind = {
-        kind: [name for name in registry.names(kind) if registry.plugin_of(kind, name).name == info.name]
-        for kind in _KINDS
-    }
-    return {kind: names for kind, names in by_kind.items() if names}
-
-
-def _row(info: PluginInfo, provided: dict[str, list[str]]) -> dict[str, Any]:
-    return {"plugin": info.name, "distribution": info.distribution, "version": info.version, "provides": provided}
-
-
-def _described(kind: str, one: Component | Recipe) -> dict[str, Any]:
-    from orchestrator.contract.component import Recipe
-
-    described: dict[str, Any] = {"kind": kind, "name": one.name, "summary": one.summary, "paper": one.paper}
-    if isinstance(one, Recipe):
-        return described | {"overlay": one.overlay}
-    return described | {"options": one.config.model_json_schema()}
-
-
-def _show(kind: str, one: Component | Recipe, info: PluginInfo) -> None:
-    from orchestrator.contract.component import Recipe
-
-    out.print(Text(f"\n{kind} {one.name}", style="bold") + Text(f"  plugin {info}", style="dim"), soft_wrap=True)
-    for line in (one.summary, one.paper):
-        if line:
-            out.print(Text(f"  {line}"), soft_wrap=True)
-    if isinstance(one, Recipe):
-        from orchestrator.experiment.overlay import flatten
-
-        for path, value in flatten(one.overlay).items():
-            out.print(Text(f"  {path} = {value}"), soft_wrap=True)
-        return
-    fields = one.config.model_fields
-    if not fields:
-        out.print("  no options")
-        return
-    made = table("option", "type", "default", "meaning")
-    for name, field in fields.items():
-        bounds = " ".join(str(bound) for bound in field.metadata)
-        kind_of = getattr(field.annotation, "__name__", None) if not getattr(field.annotation, "__args__", ()) else None
-        words = (kind_of or str(field.annotation)).replace("typing.", "")
-        default = "" if field.is_required() else repr(field.get_default(call_default_factory=True))
-        made.add_row(Text(name), Text(f"{words} {bounds}".strip()), Text(default), Text(field.description or ""))
-    out.print(made)

@@ -82,6 +82,7 @@ class Message(TypedDict):
 
 
 Messages: TypeAlias = tuple[Message, ...]
+"""Chat messages in order: the new ones only, never a conversation sent back whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class Features:
 
 
 Observation: TypeAlias = Messages | Features
+"""What a policy sees: chat messages or numbers, as the environment and the policy both say in ``speaks``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,12 @@ class PluginManager:
         with self._blaming(hook):
             return getattr(self._pluggy.hook, hook)(**arguments)
 
+    def hooks_of(self, plugin: str) -> tuple[str, ...]:
+        """The hooks a registered plugin implements, in the order of the specification."""
+        return tuple(
+            hook for hook in self.hook_names if any(i.plugin_name == plugin for i in self._implementations(hook))
+        )
+
     def implements(self, hook: str) -> bool:
         """Whether any plugin implements a hook; the core's own defaults do not count."""
         return bool(self._implementations(hook))

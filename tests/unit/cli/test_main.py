@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator import __version__
+from orchestrator import __version__, api
 from orchestrator.cli import main as cli
+from orchestrator.cli.names import page
 from orchestrator.contract.component import Role
 
 EXPERIMENT = """
@@ -215,6 +216,56 @@ def test_plugins_show_explains_options_and_suggests_names():
     assert "did you mean 'gae'" in wrong.stderr
 
 
+def test_plugins_list_says_everything_a_plugin_brings():
+    rows = {row["plugin"]: row for row in json.loads(call("plugins", "list", "--json").stdout)["plugins"]}
+
+    assert rows["jsonl"]["hooks"] == ["on_rollouts"]
+    assert rows["mlflow"]["provides"]["command"] == ["mlflow-sync"]
+    assert rows["st_ppo"]["provides"]["report section"] == ["st_ppo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("jsonl", "on_rollouts"), ("mlflow-sync", "command mlflow-sync"), ("grpo", "recipe grpo")]
+)
+def test_plugins_show_finds_trackers_commands_and_recipes(name, expected):
+    shown = call("plugins", "show", name)
+
+    assert shown.exit_code == 0
+    assert expected in shown.stdout
+
+
+def test_plugins_show_as_json_carries_nested_options():
+    (shown,) = json.loads(call("plugins", "show", "curriculum", "--json").stdout)
+    fields = {field["path"]: field for field in shown["fields"]}
+
+    assert shown["plugin"].startswith("'multi_turn'")
+    assert fields["stages"]["bounds"] == "at least 1 long"
+    assert any(path.startswith("stages.N.") for path in fields)
+
+
+def test_plugins_api_lists_and_explains_public_names():
+    every, batch, wrong = (
+        json.loads(call("plugins", "api", "--json").stdout),
+        call("plugins", "api", "Batch").stdout,
+        call("plugins", "api", "Batc"),
+    )
+
+    assert list(every) == api.__all__
+    assert [name for name, meaning in every.items() if not meaning] == []
+    assert "    mask: Tensor,\n" in batch
+    assert ":ivar mask: [B, T] bool" in batch
+    assert wrong.exit_code == 2
+    assert "did you mean 'Batch'" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", api.__all__)
+def test_every_public_name_has_a_page(name):
+    said = page(name)
+
+    assert said.removeprefix("class ").startswith(name)
+    assert "\n  " in said
+
+
 def test_plugins_hooks_prints_the_manual():
     every, one, wrong = (
         call("plugins", "hooks"),
@@ -263,7 +314,11 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plugins", "list"], ["plugins", "hooks"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["plugins", "list"], ["plugins", "hooks"], ["plugins", "api"], ["plugins", "api", "Batch"]],
+    ids=" ".join,
+)
 def test_quick_commands_import_nothing_heavy(arguments):
     code = (
         "import sys, time\nfrom orchestrator.cli import main as cli\n"
