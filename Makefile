@@ -7,12 +7,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 BIN := $(VENV)/bin
-EXTRAS := test,gymnasium,dispatch,lora,superhf,textworld
+EXTRAS := test,docs,gymnasium,dispatch,lora,superhf,textworld
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup quickstart test lint format clean
+.PHONY: help setup quickstart test lint format docs clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -41,6 +41,9 @@ lint: setup  ## Check style, types and the order of imports
 
 format: setup  ## Format the code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+docs: setup  ## Write the manual as pages, to build/docs/index.html
+	$(BIN)/mkdocs build --strict -f docs/reference/mkdocs.yml
 
 clean:  ## Remove the virtual environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
