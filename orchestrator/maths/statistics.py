@@ -111,21 +111,30 @@ def one_sample(values: ArrayLike) -> TTest:
     return TTest(mean, error, values.size - 1.0, _two_sided(mean / error, values.size - 1.0))
 
 
+def pooled_variance(samples: Sequence[ArrayLike]) -> tuple[float, int]:
+    """Variance within samples, common to all of them, and its degrees of freedom: values minus samples.
+
+    :returns: nan and 0 where no sample has two values
+    """
+    filled = [a for a in (np.asarray(sample, dtype=float) for sample in samples) if a.size]
+    df = sum(a.size - 1 for a in filled)
+    squares = sum(float(((a - a.mean()) ** 2).sum()) for a in filled)
+    return (squares / df if df else math.nan), df
+
+
 def pooled_intervals(samples: Sequence[ArrayLike], confidence: float = 0.95) -> list[Interval | None]:
     """Interval of each sample's mean from the spread common to all of them.
 
-    The variance is pooled within samples (degrees of freedom: values minus samples), which lends a sample of two
-    the experience of its neighbours. It assumes that they scatter alike.
+    The variance of :func:`pooled_variance` lends a sample of two the experience of its neighbours. It assumes that
+    they scatter alike.
 
     :returns: one interval per sample; None for empty samples, and for all when nothing shows any spread
     """
     arrays = [np.asarray(sample, dtype=float) for sample in samples]
-    filled = [a for a in arrays if a.size]
-    df = sum(a.size - 1 for a in filled)
-    squares = sum(float(((a - a.mean()) ** 2).sum()) for a in filled)
-    if df == 0 or squares == 0:
+    variance, df = pooled_variance(arrays)
+    if not variance > 0:
         return [None] * len(arrays)
-    spread = math.sqrt(squares / df)
+    spread = math.sqrt(variance)
     return [t_interval(a.mean(), spread / math.sqrt(a.size), df, confidence) if a.size else None for a in arrays]
 
 

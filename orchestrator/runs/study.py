@@ -114,6 +114,11 @@ class Study(os.PathLike[str]):
         ended = (trial for trial in self.confirmations if trial.status in FINISHED)
         return [curve for trial in ended if (curve := trial.curve(metric, cost)) is not None]
 
+    @property
+    def name(self) -> str:
+        """The names of its runs' folders."""
+        return ", ".join(run.directory.name for run in self.runs)
+
     def only(self, run: Run) -> Study:
         """The study of one of its runs."""
         return merge([run])

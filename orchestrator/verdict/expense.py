@@ -105,7 +105,7 @@ def _of_a_trial(
     seconds, sources = None, []
     if like is not None and "cost/seconds" in spent:
         seconds = spent["cost/seconds"] * size.steps / spent["steps"]
-        sources.append(f"as in {', '.join(run.directory.name for run in like.runs)}")
+        sources.append(f"as in {like.name}")
     elif measured is not None:
         seconds = _seconds(settings, size, measured)
     if measured is not None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from orchestrator.contract.metrics import SUCCESS
 from orchestrator.contract.plan import Plan
 from orchestrator.contract.settings import Settings
 from orchestrator.experiment.estimate import Estimate
 from orchestrator.maths.power import Noise, chance_of_equivalence, left_by_averaging, smallest_difference
+from orchestrator.maths.statistics import pooled_variance
 from orchestrator.maths.verdict import WINDOW, window_weights
 from orchestrator.runs.study import Study
 from orchestrator.verdict.expense import spent_in
@@ -121,14 +120,13 @@ def _noise(settings: Settings, metric: str, like: Study | None, verdict: Verdict
         averaging=_averaging(settings),
     )
     if like is not None:
-        name = ", ".join(run.directory.name for run in like.runs)
+        name = like.name
         if verdict is None:
             return None, f"{name} has no finished trial to learn from"
-        several = [np.array(arm.values) for arm in verdict.arms if len(arm.values) > 1]
+        several = [arm.values for arm in verdict.arms if len(arm.values) > 1]
         if not several:
             return None, f"{name} has no arm of two seeds"
-        freedom = sum(values.size - 1 for values in several)
-        total = sum(float(values.var(ddof=1)) * (values.size - 1) for values in several) / freedom
+        total, freedom = pooled_variance(several)
         seen = noise(like, verdict)
         rough = ", too few to be more than a hint" if freedom < FEW else ""
         says = f"as in {name}, {freedom + len(several)} trials of {len(several)} arm{'s' * (len(several) > 1)}{rough}"

@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.contract.metrics import COST, SUCCESS
 from orchestrator.maths import tasks as statistics
 from orchestrator.maths.power import Noise, left_by_averaging
-from orchestrator.maths.statistics import Interval
+from orchestrator.maths.statistics import Interval, pooled_variance
 from orchestrator.maths.verdict import window_weights
 from orchestrator.runs.read import TrialData
 from orchestrator.runs.results import FINISHED
@@ -98,12 +98,10 @@ def noise(study: Study, verdict: Verdict) -> Noise | None:
 
     Evaluations are taken for independent of each other, so that what they add is rather under- than overstated.
     """
-    several = [arm for arm in verdict.arms if len(arm.values) > 1]
     trials = [one for arm in _by_arm(study, verdict).values() for one in arm]
-    if verdict.metric != SUCCESS or not several or not trials:
+    if verdict.metric != SUCCESS or not trials:
         return None
-    squares = sum(float(np.var(arm.values, ddof=1)) * (len(arm.values) - 1) for arm in several)
-    variance = squares / sum(len(arm.values) - 1 for arm in several)
+    variance, _ = pooled_variance([arm.values for arm in verdict.arms])
     if not variance > 0:
         return None
     answer, averaging, answers = [], [], []

@@ -123,3 +123,8 @@ def test_pooled_intervals_share_spread_and_degrees_of_freedom():
 def test_pooled_intervals_know_when_they_know_nothing():
     assert statistics.pooled_intervals([[1.0], []]) == [None, None]
     assert statistics.pooled_intervals([[1.0, 1.0]]) == [None]
+
+
+def test_a_pooled_variance_weighs_samples_by_their_degrees_of_freedom():
+    assert statistics.pooled_variance([[1.0, 3.0], [0.0, 0.0, 3.0], [7.0], []]) == (pytest.approx((2 + 6) / 3), 3)
+    assert np.isnan(statistics.pooled_variance([[1.0], []])[0])
