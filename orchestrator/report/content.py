@@ -18,7 +18,7 @@ from orchestrator.runs.results import FINISHED
 from orchestrator.runs.study import Study, comparable, differences
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.study import judge_study
-from orchestrator.verdict.tasks import TaskComparison, compare_by_task, noise
+from orchestrator.verdict.tasks import TaskComparison, compare_by_task, noise, read_evaluations
 from orchestrator.verdict.wording import count_text
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def gather(directories: Sequence[Path], registry: Registry | None = None, metric
     found, unjudged = judge_study(study, metric)
     if metric and found is None:
         raise ConfigError([Problem("--metric", unjudged)])
+    evaluations = read_evaluations(study, found) if found else {}
     return Report(
         title=" + ".join(dict.fromkeys(run.plan.name for run in study.runs)),
         question=_question(study),
@@ -107,8 +108,8 @@ def gather(directories: Sequence[Path], registry: Registry | None = None, metric
         spending=tuple(_spending(study)),
         differences=differences({arm: comparable(study.settings[arm]) for arm in study.arms}),
         provenance=_provenance(study),
-        tasks=compare_by_task(study, found) if found else (),
-        noise=noise(study, found) if found else None,
+        tasks=compare_by_task(evaluations, found) if found else (),
+        noise=noise(evaluations, found) if found else None,
         sections=tuple(_sections(study, registry)),
     )
 

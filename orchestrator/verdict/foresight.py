@@ -16,7 +16,7 @@ from orchestrator.runs.study import Study
 from orchestrator.verdict.expense import spent_in
 from orchestrator.verdict.outcome import Verdict
 from orchestrator.verdict.study import judge_study
-from orchestrator.verdict.tasks import noise
+from orchestrator.verdict.tasks import noise, read_evaluations
 
 SPREAD = 0.3  # arms scatter unequally: standard deviation of the logarithm, where power is foreseen
 TRAINING = 0.025  # standard deviation over seeds of pass@1 that training makes, where no run says
@@ -127,7 +127,7 @@ def _noise(settings: Settings, metric: str, like: Study | None, verdict: Verdict
         if not several:
             return None, f"{name} has no arm of two seeds"
         total, freedom = pooled_variance(several)
-        seen = noise(like, verdict)
+        seen = noise(read_evaluations(like, verdict), verdict)
         rough = ", too few to be more than a hint" if freedom < FEW else ""
         says = f"as in {name}, {freedom + len(several)} trials of {len(several)} arm{'s' * (len(several) > 1)}{rough}"
         if seen is None:

@@ -56,9 +56,20 @@ class Evaluations:
         return sum(c[task][0] for c in self.counts), sum(c[task][1] for c in self.counts)
 
 
-def compare_by_task(study: Study, verdict: Verdict) -> tuple[TaskComparison, ...]:
-    """Compare every arm with the baseline on the tasks that all their seeds answered; empty where none were counted."""
-    read = _by_arm(study, verdict)
+def read_evaluations(study: Study, verdict: Verdict) -> dict[str, list[Evaluations]]:
+    """What the trials behind a verdict answered over the last fifth, by arm; trials that were not counted are left out."""
+    read: dict[str, list[Evaluations]] = {}
+    for trial in study.confirmations:
+        if trial.status in FINISHED and (one := _evaluations(trial, verdict)) is not None:
+            read.setdefault(trial.arm, []).append(one)
+    return read
+
+
+def compare_by_task(read: Mapping[str, Sequence[Evaluations]], verdict: Verdict) -> tuple[TaskComparison, ...]:
+    """Compare every arm with the baseline on the tasks that all their seeds answered; empty where none were counted.
+
+    :param read: from :func:`read_evaluations`
+    """
     baseline = read.get(verdict.baseline, [])
     found = []
     for comparison in verdict.comparisons:
@@ -93,12 +104,14 @@ def compare_by_task(study: Study, verdict: Verdict) -> tuple[TaskComparison, ...
     return tuple(found)
 
 
-def noise(study: Study, verdict: Verdict) -> Noise | None:
+def noise(read: Mapping[str, Sequence[Evaluations]], verdict: Verdict) -> Noise | None:
     """Where the scatter of an arm's seeds comes from; None where no seeds scatter, or answers were not counted.
 
     Evaluations are taken for independent of each other, so that what they add is rather under- than overstated.
+
+    :param read: from :func:`read_evaluations`
     """
-    trials = [one for arm in _by_arm(study, verdict).values() for one in arm]
+    trials = [one for arm in read.values() for one in arm]
     if verdict.metric != SUCCESS or not trials:
         return None
     variance, _ = pooled_variance([arm.values for arm in verdict.arms])
@@ -123,14 +136,6 @@ def noise(study: Study, verdict: Verdict) -> Noise | None:
         min(1.0, variance / found.evaluation) if found.evaluation else 1.0
     )  # evaluation makes no more than there is
     return Noise(training=rest, answer=found.answer * shrink, tasks=tasks, samples=samples, averaging=found.averaging)
-
-
-def _by_arm(study: Study, verdict: Verdict) -> dict[str, list[Evaluations]]:
-    read: dict[str, list[Evaluations]] = {}
-    for trial in study.confirmations:
-        if trial.status in FINISHED and (one := _evaluations(trial, verdict)) is not None:
-            read.setdefault(trial.arm, []).append(one)
-    return read
 
 
 def _evaluations(trial: TrialData, verdict: Verdict) -> Evaluations | None:

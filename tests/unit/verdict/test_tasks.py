@@ -8,7 +8,7 @@ from synthetic_runs import build_run
 
 from orchestrator.runs.study import Study
 from orchestrator.verdict.study import judge_study
-from orchestrator.verdict.tasks import compare_by_task, noise
+from orchestrator.verdict.tasks import compare_by_task, noise, read_evaluations
 
 
 def answer(run, rates, *, samples=4, steps=(0, 10, 20), metric=True):
@@ -33,7 +33,8 @@ def run(tmp_path):
 
 def judged(run, **options):
     study = Study.read(run)
-    return study, judge_study(study, **options)[0]
+    verdict = judge_study(study, **options)[0]
+    return read_evaluations(study, verdict), verdict
 
 
 def test_tasks_are_compared_where_both_answered_them(run):
@@ -49,9 +50,9 @@ def test_tasks_are_compared_where_both_answered_them(run):
 
 def test_the_difference_by_task_is_the_difference_of_the_verdict(run):
     answer(run, {("grpo", 0): [4, 0, 1], ("grpo", 1): [3, 0, 1], ("dars", 0): [4, 0, 4], ("dars", 1): [4, 1, 3]})
-    study, verdict = judged(run)
+    read, verdict = judged(run)
 
-    (found,) = compare_by_task(study, verdict)
+    (found,) = compare_by_task(read, verdict)
 
     assert found.difference == pytest.approx(verdict.comparisons[0].difference)
 
@@ -59,9 +60,9 @@ def test_the_difference_by_task_is_the_difference_of_the_verdict(run):
 def test_evaluation_of_seeds_that_train_alike_makes_all_the_scatter(run):
     # every task at 1/2: an answer has variance 1/4 * 4/3 * (1 - ...) by hand: right 2 of 4 gives 1/4 * 4/3 = 1/3
     answer(run, {("grpo", 0): [2] * 30, ("grpo", 1): [2] * 29 + [3], ("dars", 0): [2] * 30, ("dars", 1): [2] * 30})
-    study, verdict = judged(run)
+    read, verdict = judged(run)
 
-    found = noise(study, verdict)
+    found = noise(read, verdict)
 
     spread = np.var([0.5, 0.5 + 1 / 120], ddof=1) / 2  # two arms, one degree of freedom each, one without scatter
     assert (found.tasks, found.samples) == (30, 4)
@@ -94,7 +95,7 @@ def test_the_share_of_evaluation_is_that_of_the_rate_of_right_answers_alone(run)
 def test_a_damaged_file_leaves_the_verdict(run):
     (run / "trials" / "dars-s0" / "evaluations.jsonl").write_text("{\n{}\n")
 
-    study, verdict = judged(run)
+    read, verdict = judged(run)
 
     assert verdict is not None
-    assert [found.tasks for found in compare_by_task(study, verdict)] == [128]
+    assert [found.tasks for found in compare_by_task(read, verdict)] == [128]
