@@ -19,6 +19,7 @@ from orchestrator.contract.batch import (
     Reduction,
     Terms,
     Weights,
+    advantages_of,
 )
 from orchestrator.contract.component import (
     Command,
@@ -243,6 +244,7 @@ __all__ = [
     "UseReward",
     "UseSampler",
     "Weights",
+    "advantages_of",
     "clipped_surrogate",
     "clipped_value_loss",
     "cross_entropy",

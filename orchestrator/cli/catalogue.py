@@ -103,7 +103,7 @@ def _details(registry: Registry, kind: str, name: str) -> dict[str, Any]:
         return {"summary": command.summary or inspect.getdoc(command.run) or ""}
     if kind == "report section":
         (section,) = (one for _, one in registry.report_sections() if one.name == name)
-        return {"summary": section.title or inspect.getdoc(section.render) or ""}
+        return {"summary": section.title or section.name}
     if kind == "recipe":
         recipe = registry.recipe(name)
         return {**_origin(recipe), "overlay": recipe.overlay}
@@ -130,7 +130,8 @@ def show_described(part: Mapping[str, Any]) -> None:
     else:
         head = Text(f"\n{part['kind']} {part['name']}", style="bold")
         out.print(head + Text(f"  plugin {part['plugin']}", style="dim"), soft_wrap=True)
-    for line in (part["summary"], part.get("paper")):
+    summary = part["summary"]
+    for line in (summary[:1].upper() + summary[1:], part.get("paper")):
         if line:
             out.print(Text(f"  {line}"), soft_wrap=True)
     if part.get("hooks"):

@@ -155,6 +155,18 @@ class Batch:
     bootstrap: Tensor | None = None
 
 
+def advantages_of(batch: Batch) -> Tensor:
+    """The advantages of a batch that an estimator has seen: [B, T], no gradient.
+
+    :raises ValueError: none has; in training one always has, or the score itself stands there
+    """
+    if batch.advantages is None:
+        raise ValueError(
+            "the batch needs advantages and has none; give it an estimator's: advantage: {use: group_mean}"
+        )
+    return batch.advantages
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credit:
     """What an advantage estimator returns.

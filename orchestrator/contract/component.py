@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -141,7 +142,7 @@ class Component(Generic[R]):
         is relative to the plugin's module. A name is imported when the component is first built, and called with the
         options, or with nothing where there are none or it takes none
     :ivar config: the model of its options
-    :ivar summary: one line on what it does
+    :ivar summary: one line on what it does; empty: the first sentence of the docstring of its options
     :ivar paper: where it comes from, as in ``arXiv:2402.03300``
     :ivar speaks: of an environment or policy the language it has, of any other component the only one it works with: a
         mismatch then stops the plan before anything is built; None: it stops the trial
@@ -156,6 +157,11 @@ class Component(Generic[R]):
     paper: str | None = None
     speaks: Speaks | None = None
     columns: frozenset[Column] | None = None
+
+    def __post_init__(self):
+        if not self.summary and self.config is not NoOptions:
+            first, _, _ = inspect.cleandoc(self.config.__doc__ or "").partition("\n\n")
+            object.__setattr__(self, "summary", " ".join(first.split()).removesuffix("."))
 
 
 RECIPE_KEYS = ("sampler", "advantage", "objective", "rewards", "schedule", "optimizer", "update", "sampling")
@@ -196,11 +202,12 @@ class ReportSection:
     """A plugin's part of the report.
 
     :ivar name: unique among sections
-    :ivar render: gets the ``Study`` of a run and returns HTML, or None to stay out. Figures must be inline (SVG or data
-        URIs): a report is read without a network. Cells of tables do not wrap but in a table of class ``prose``
+    :ivar render: gets the ``Study`` of a run and returns HTML, or None to stay out; or that function's name, as in
+        ``".report:render"``, imported when a report is written. Figures must be inline (SVG or data URIs): a report is
+        read without a network. Cells of tables do not wrap but in a table of class ``prose``
     :ivar title: its heading; empty: its name
     """
 
     name: str
-    render: Callable[[Any], str | None]
+    render: Callable[[Any], str | None] | str
     title: str = ""

@@ -21,12 +21,16 @@ class Facts:
     :ivar least_siblings: of estimators and objectives: from groups smaller than this nothing is learnt
     :ivar most_siblings: of samplers: rollouts of one agent that a group can hold; None: unknown beforehand
     :ivar demonstrates: of samplers: every task must have a demonstration
+    :ivar needs_returns: of objectives: a critic learns from returns, which the estimator must set
+    :ivar gives_returns: of estimators: whether they set returns; None: unknown beforehand
     :ivar counts_ahead: of objectives: masks follow from the batch alone, so that terms can be counted unweighed
     """
 
     least_siblings: int = 1
     most_siblings: int | None = None
     demonstrates: bool = False
+    needs_returns: bool = False
+    gives_returns: bool | None = None
     counts_ahead: bool = False
 
 
@@ -122,9 +126,12 @@ def facts_of(part: Part | Any) -> Facts:
     own = {f.name: getattr(part.component, f.name) for f in fields(Facts) if hasattr(part.component, f.name)}
     beneath = [facts_of(inner) for inner in part.inner if inner.role == part.role]
     most = [facts.most_siblings for facts in beneath if facts.most_siblings is not None]
+    given = {facts.gives_returns for facts in beneath}
     return Facts(
         least_siblings=own.get("least_siblings", max((facts.least_siblings for facts in beneath), default=1)),
         most_siblings=own.get("most_siblings", min(most, default=None)),
         demonstrates=own.get("demonstrates", any(facts.demonstrates for facts in beneath)),
+        needs_returns=own.get("needs_returns", any(facts.needs_returns for facts in beneath)),
+        gives_returns=own.get("gives_returns", given.pop() if len(given) == 1 else None),
         counts_ahead=own.get("counts_ahead", False),  # a wrapper may add masks of its own
     )

@@ -132,6 +132,22 @@ def _siblings_enough(judged: Judged, registry: Registry) -> Iterator[Problem]:
             )
 
 
+def _returns_given(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    settings = judged.settings
+    if settings.procedure != "train" or not judged.facts("objective").needs_returns:
+        return
+    given = judged.facts("advantage").gives_returns if settings.advantage else False
+    if given is False:
+        estimator = (
+            f"estimator {_name(judged, 'advantage')} sets" if settings.advantage else "without an estimator there are"
+        )
+        yield Problem(
+            "objective",
+            f"{_name(judged, 'objective')} trains a critic, and {estimator} no returns for it to learn from; choose an "
+            f"advantage estimator that sets them, such as gae, or let the critic's weight be 0 (objective.value_weight=0)",
+        )
+
+
 def _needs_met(judged: Judged, registry: Registry) -> Iterator[Problem]:
     policy = judged.chosen.get("policy")
     if policy is None or policy.component.columns is None:
@@ -243,6 +259,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Probl
     (("environment", "sampler", "advantage", "objective", "rewards"), _parts_same_language),
     (("environment", "sampler", "procedure"), _demonstrations_there),
     (("environment", "sampler", "advantage", "objective", "procedure"), _siblings_enough),
+    (("advantage", "objective", "procedure"), _returns_given),
     (("policy",), _needs_met),
     (("environment", "procedure"), _tasks_there),
     (("evaluation",), _evaluation_possible),

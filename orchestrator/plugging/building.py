@@ -1,4 +1,4 @@
-"""What builds a component: a function, or a name that is imported when the component is first built."""
+"""What a plugin declares by name, builders and renderers: imported when first called."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from orchestrator.contract.component import Component, NoOptions
+from orchestrator.contract.component import Component, NoOptions, ReportSection
 from orchestrator.errors import PluginContractError, did_you_mean
 
 _TARGET = re.compile(r"(?P<dots>\.*)(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 
 
 class Deferred:
-    """Imports ``module:name`` when first called; calls it with the options, or with nothing where it takes none."""
+    """Imports ``module:name`` when first called; calls it with what it is given, or with nothing where it takes none."""
 
     def __init__(self, target: str, package: str, *, takes_options: bool):
         """:param package: that leading dots are relative to"""
@@ -37,7 +38,7 @@ class Deferred:
         found = getattr(loaded, name, None)
         if not callable(found):
             raise PluginContractError(
-                f"build={self.target!r}: {loaded.__name__} has no class or function {name!r}"
+                f"{self.target!r}: {loaded.__name__} has no class or function {name!r}"
                 f"{did_you_mean(name, vars(loaded))}"
             )
         return found
@@ -62,6 +63,16 @@ def builder(component: Component, package: str) -> Callable[[Any], Any]:
     if isinstance(component.build, str):
         return Deferred(component.build, package, takes_options=component.config is not NoOptions)
     return component.build
+
+
+def with_renderer(section: ReportSection, package: str) -> ReportSection:
+    """The section with a function that renders it, however it was declared.
+
+    :param package: of the plugin, that leading dots are relative to
+    """
+    if isinstance(section.render, str):
+        return replace(section, render=Deferred(section.render, package, takes_options=True))
+    return section
 
 
 def package_of(module: str) -> str:

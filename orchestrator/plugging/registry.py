@@ -26,7 +26,7 @@ from orchestrator.contract.component import (
 from orchestrator.contract.parts import Part, make_part
 from orchestrator.contract.types import Couples, Speaks
 from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, did_you_mean
-from orchestrator.plugging.building import build_problems, builder, package_of
+from orchestrator.plugging.building import build_problems, builder, package_of, with_renderer
 from orchestrator.plugging.manager import PluginManager
 from orchestrator.plugging.options import model_problems, option_problems, uses
 
@@ -243,7 +243,8 @@ class Registry:
 
     def report_sections(self) -> list[tuple[PluginInfo, ReportSection]]:
         """Report sections of all plugins."""
-        return [(info, s) for info, provided in self.manager.call_each("provide_report_sections") for s in provided]
+        offered = self.manager.call_each("provide_report_sections")
+        return [(info, with_renderer(s, package_of(info.module))) for info, provided in offered for s in provided]
 
     def _chosen(self, role: str, name: str, options: Mapping[str, Any]) -> Choice:
         choice, problems = self.choose(role, name, options, role)

@@ -252,9 +252,11 @@ def _sections(study: Study, registry: Registry | None) -> list[Section]:
         for run in study.runs:
             title = section.title or section.name
             title = f"{title} ({run.directory.name})" if len(study.runs) > 1 else title
+            render = section.render
+            assert callable(render)  # the registry has put a function in place of a name
             try:
                 with blame(str(info), where=f"report section {section.name!r}"):
-                    html = section.render(study.only(run))
+                    html = render(study.only(run))
             except Exception as error:
                 found.append(Section(title=title, plugin=str(info), html=None, error=Failure.of(error)))
                 continue

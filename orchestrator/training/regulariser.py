@@ -19,7 +19,7 @@ OLD_VALUE = Need(Weights.OLD, Column.VALUE)
 class Regulariser:
     """The terms ``kl``, ``entropy`` and ``value`` of an objective, each only where its weight is above 0.
 
-    An objective unites :attr:`needs` with its own and adds what :meth:`terms` returns to its own terms and metrics.
+    An objective unites :attr:`needs` with its own, says :attr:`needs_returns` of itself, and adds what :meth:`terms` returns to its own terms and metrics.
 
     :ivar objective: whose terms these are, for messages
     :ivar reduction: of KL and entropy; the critic's is always ``TOKEN_MEAN``
@@ -48,11 +48,16 @@ class Regulariser:
             needs |= {Need(Weights.CURRENT, Column.LOGPROB), REFERENCE_LOGPROB}
         if self.entropy_weight > 0:
             needs.add(Need(Weights.CURRENT, Column.ENTROPY))
-        if self.value_weight > 0:
+        if self.needs_returns:
             needs.add(Need(Weights.CURRENT, Column.VALUE))
             if self.value_clip is not None:
                 needs.add(OLD_VALUE)
         return frozenset(needs)
+
+    @property
+    def needs_returns(self) -> bool:
+        """Whether the estimator must set returns, for a critic to learn from."""
+        return self.value_weight > 0
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> tuple[tuple[LossTerm, ...], dict[str, Mean]]:
         """Unreduced terms [B, T] of one micro-batch, and the metrics ``train/kl_reference`` and ``train/entropy``.
@@ -70,7 +75,7 @@ class Regulariser:
             entropy = current[Column.ENTROPY]
             terms.append(self._term("entropy", entropy, -self.entropy_weight))
             metrics["train/entropy"] = Mean.over(entropy, batch.mask)
-        if self.value_weight > 0:
+        if self.needs_returns:
             loss = self._critic(batch, current[Column.VALUE])
             terms.append(self._term("value", loss, self.value_weight, Reduction.TOKEN_MEAN))
         return tuple(terms), metrics

@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from orchestrator.api import Component, ConfigError, Score, Speaks, hookimpl
+from orchestrator.api import Component, ConfigError, Credit, Score, Speaks, hookimpl
 from orchestrator.experiment import planner as plans
 from orchestrator.experiment.files import parse_experiment
 from orchestrator.plugging.manager import PluginManager
@@ -45,7 +45,20 @@ class _Uneven:
         return [Score(value=IN_TURN[place % 2]) for place, _ in enumerate(group.rollouts)]
 
 
+class _Untold:
+    """An estimator that does not say whether it sets returns."""
+
+    needs = frozenset()
+
+    def estimate(self, batch):
+        return Credit(advantages=batch.turn_rewards)
+
+
 class _Plugin:
+    @hookimpl
+    def provide_advantage_estimators(self):
+        return [Component(name="untold", build=lambda _: _Untold())]
+
     @hookimpl
     def provide_environments(self):
         return [Component(name="corridor", build=lambda _: CorridorEnvironment(), speaks=Speaks.FEATURES)]
@@ -64,7 +77,7 @@ def _registry():
 
 REGISTRY = _registry()
 SAMPLERS, OBJECTIVES = REGISTRY.names("sampler"), REGISTRY.names("objective")
-ADVANTAGES = ("none", *REGISTRY.names("advantage"))
+ADVANTAGES = ("none", *(name for name in REGISTRY.names("advantage") if name != "untold"))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -108,6 +121,29 @@ def test_a_refusal_says_why(world, sampler, objective, reason):
     for advantage in ADVANTAGES:
         arm = f"{sampler}+{advantage}+{objective}"
         assert any(f"{p.path}: {p.message}".startswith(f"arms.{arm}.{reason}") for p in refused[arm])
+
+
+@pytest.mark.parametrize(
+    ("advantage", "weight", "refused"),
+    [
+        (None, 1.0, "without an estimator there are no returns"),
+        ({"use": "group_mean"}, 1.0, "estimator group_mean sets no returns"),
+        ({"use": "kl_penalised", "inner": {"use": "group_mean"}}, 1.0, "estimator kl_penalised sets no returns"),
+        ({"use": "kl_penalised", "inner": {"use": "gae"}}, 1.0, None),
+        ({"use": "gae"}, 1.0, None),
+        ({"use": "group_mean"}, 0.0, None),
+        ({"use": "untold"}, 1.0, None),  # a stranger's that does not say
+    ],
+)
+def test_a_critic_without_returns_is_refused_before_it_starts(advantage, weight, refused):
+    arm = {"sampler": {"use": "group", "count": 2}, "objective": {"use": "clipped", "value_weight": weight}}
+    arm |= {"advantage": advantage} if advantage else {}
+
+    if refused is None:
+        assert make("corridor", {"only": arm}).trials
+    else:
+        with pytest.raises(ConfigError, match=f"objective: clipped trains a critic, and {refused}"):
+            make("corridor", {"only": arm})
 
 
 def test_nothing_else_of_ours_is_refused():

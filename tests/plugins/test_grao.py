@@ -427,7 +427,7 @@ def test_the_contract_and_the_recipe():
         options = {key: value for key, value in recipe[role].items() if key != "use"}
         registry().build(role, recipe[role]["use"], options)
     batch, values = make_batch(*EVEN)
-    with pytest.raises(ValueError, match="grao needs advantages"):
+    with pytest.raises(ValueError, match="needs advantages"):
         loss_and_gradient(batch, values)
 
 

@@ -436,7 +436,7 @@ def test_an_estimator_must_come_before():
     batch, new, tokens = two_responses()
     batch = replace(batch, advantages=None)
 
-    with pytest.raises(ValueError, match="rover needs advantages"):
+    with pytest.raises(ValueError, match="needs advantages"):
         loss_of(batch, new, tokens)
 
 

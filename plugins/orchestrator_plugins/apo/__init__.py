@@ -10,15 +10,7 @@ PAPER = "arXiv:2410.06293"
 
 @hookimpl
 def provide_objectives() -> list[Component]:
-    return [
-        Component(
-            name="apo",
-            config=ApoConfig,
-            build=_objective,
-            summary="another objective, each round of which starts beyond the last one's result",
-            paper=PAPER,
-        )
-    ]
+    return [Component(name="apo", config=ApoConfig, build=".objective:apo", paper=PAPER)]
 
 
 @hookimpl
@@ -32,9 +24,3 @@ def provide_recipes() -> list[Recipe]:
 def check_plan(plan):
     """Report trials whose reference or sampler would not follow the extrapolated weights."""
     return plan_problems(plan)
-
-
-def _objective(config: ApoConfig):
-    from .objective import accelerated
-
-    return accelerated(config.base.build(), config.momentum)

@@ -12,7 +12,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ApoConfig(PluginConfig):
-    """Options of the objective."""
+    """Another objective, each round of which starts beyond the last one's result."""
 
     base: UseObjective = Field(
         UseObjective(use="dpo"),

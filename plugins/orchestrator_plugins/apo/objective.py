@@ -13,7 +13,13 @@ from torch import Tensor
 
 from orchestrator.api import Batch, BetweenRounds, Column, Objective, ScalesGradient, Stateful, Terms, facts_of
 
+from .config import ApoConfig
 from .extrapolation import extrapolated
+
+
+def apo(config: ApoConfig) -> Apo:
+    """Build the objective around the one its options name."""
+    return accelerated(config.base.build(), config.momentum)
 
 
 def accelerated(base: Objective, momentum: float | tuple[float, ...]) -> Apo:

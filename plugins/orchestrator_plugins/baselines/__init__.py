@@ -20,19 +20,8 @@ from .config import (
 @hookimpl
 def provide_samplers() -> list[Component]:
     return [
-        Component(
-            name="group",
-            config=GroupConfig,
-            build=".samplers:Group",
-            summary="every task gets the same number of rollouts",
-            paper="arXiv:2402.03300",
-        ),
-        Component(
-            name="demonstrations",
-            config=DemonstrationsConfig,
-            build=".samplers:Demonstrations",
-            summary="plays each task's demonstration instead of asking the policy",
-        ),
+        Component(name="group", config=GroupConfig, build=".samplers:Group", paper="arXiv:2402.03300"),
+        Component(name="demonstrations", config=DemonstrationsConfig, build=".samplers:Demonstrations"),
     ]
 
 
@@ -45,65 +34,33 @@ def provide_rewards() -> list[Component]:
             build=".rewards:EnvironmentReward",
             summary="the sum of what the environment paid, by turn",
         ),
-        Component(name="combined", config=CombinedConfig, build=_combined, summary="weighted sum of other rewards"),
+        Component(name="combined", config=CombinedConfig, build=".rewards:combined"),
     ]
 
 
 @hookimpl
 def provide_advantage_estimators() -> list[Component]:
     return [
-        Component(
-            name="group_mean",
-            config=GroupMeanConfig,
-            build=".advantages:GroupMean",
-            summary="reward minus the mean of its group",
-            paper="arXiv:2402.03300",
-        ),
+        Component(name="group_mean", config=GroupMeanConfig, build=".advantages:GroupMean", paper="arXiv:2402.03300"),
         Component(
             name="leave_one_out",
             build=".advantages:LeaveOneOut",
             summary="reward minus the mean of its siblings",
             paper="arXiv:2402.14740",
         ),
-        Component(
-            name="reward_to_go",
-            config=RewardToGoConfig,
-            build=".advantages:RewardToGo",
-            summary="discounted reward from here on, no baseline",
-        ),
-        Component(
-            name="gae",
-            config=GaeConfig,
-            build=".advantages:Gae",
-            summary="generalised advantages from a critic",
-            paper="arXiv:1506.02438",
-        ),
+        Component(name="reward_to_go", config=RewardToGoConfig, build=".advantages:RewardToGo"),
+        Component(name="gae", config=GaeConfig, build=".advantages:Gae", paper="arXiv:1506.02438"),
     ]
 
 
 @hookimpl
 def provide_objectives() -> list[Component]:
     return [
+        Component(name="clipped", config=ClippedConfig, build=".objectives:Clipped", paper="arXiv:1707.06347"),
         Component(
-            name="clipped",
-            config=ClippedConfig,
-            build=".objectives:Clipped",
-            summary="clipped surrogate with optional dual clip, KL, entropy bonus and critic",
-            paper="arXiv:1707.06347",
+            name="reinforce", config=ReinforceConfig, build=".objectives:Reinforce", paper="doi:10.1007/BF00992696"
         ),
-        Component(
-            name="reinforce",
-            config=ReinforceConfig,
-            build=".objectives:Reinforce",
-            summary="log-probability times advantage",
-            paper="doi:10.1007/BF00992696",
-        ),
-        Component(
-            name="cross_entropy",
-            config=CrossEntropyConfig,
-            build=".objectives:CrossEntropy",
-            summary="likelihood of the rows' tokens: supervised training, or rejection sampling",
-        ),
+        Component(name="cross_entropy", config=CrossEntropyConfig, build=".objectives:CrossEntropy"),
     ]
 
 
@@ -112,9 +69,3 @@ def provide_recipes() -> list[Recipe]:
     from .recipes import RECIPES
 
     return list(RECIPES)
-
-
-def _combined(config: CombinedConfig):
-    from .rewards import Combined
-
-    return Combined([(use.use, use.weight, use.build()) for use in config.rewards])

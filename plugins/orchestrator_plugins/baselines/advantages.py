@@ -26,6 +26,7 @@ class GroupMean:
     """Every token of a row gets the row's reward minus its group's mean; a group of one keeps its reward."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: GroupMeanConfig):
         self.standardise = config.standardise
@@ -38,6 +39,7 @@ class LeaveOneOut:
     """Every token of a row gets the row's reward minus its siblings' mean; a group of one keeps its reward."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def estimate(self, batch: Batch) -> Credit:
         return _by_row(batch, leave_one_out(batch.rewards, batch.group))
@@ -47,6 +49,7 @@ class RewardToGo:
     """Every token gets the discounted reward from its turn on: REINFORCE as it was, without a baseline."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: RewardToGoConfig):
         self.gamma = config.gamma
@@ -62,6 +65,7 @@ class Gae:
     """
 
     needs = frozenset({OLD_VALUE})
+    gives_returns = True
 
     def __init__(self, config: GaeConfig):
         self.config = config

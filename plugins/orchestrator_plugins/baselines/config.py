@@ -10,7 +10,7 @@ from orchestrator.api import PluginConfig, Reduction, UseReward
 
 
 class GroupConfig(PluginConfig):
-    """Options of the group sampler."""
+    """Every task gets the same number of rollouts."""
 
     count: int = Field(
         8, ge=1, description="rollouts per task; paper: G, 64 in DeepSeekMath sec. 4.2, 16 in DAPO sec. 4.1"
@@ -18,13 +18,13 @@ class GroupConfig(PluginConfig):
 
 
 class DemonstrationsConfig(PluginConfig):
-    """Options of the demonstration sampler."""
+    """Plays each task's demonstration instead of asking the policy."""
 
     count: int = Field(1, ge=1, description="plays of each task's demonstration")
 
 
 class CombinedConfig(PluginConfig):
-    """Options of the combined reward."""
+    """Weighted sum of other rewards."""
 
     rewards: list[UseReward] = Field(
         default=[UseReward(use="exact")], min_length=1, description="rewards to add up, each with its `weight`"
@@ -32,7 +32,7 @@ class CombinedConfig(PluginConfig):
 
 
 class GroupMeanConfig(PluginConfig):
-    """Options of the group-mean estimator."""
+    """Reward minus the mean of its group."""
 
     standardise: bool = Field(
         False, description="divide by the group's standard deviation, as DeepSeekMath sec. 4.1.2 does and Dr. GRPO not"
@@ -40,13 +40,13 @@ class GroupMeanConfig(PluginConfig):
 
 
 class RewardToGoConfig(PluginConfig):
-    """Options of the reward-to-go estimator."""
+    """Discounted reward from here on, no baseline."""
 
     gamma: float = Field(1.0, ge=0, le=1, description="discount per token the policy chose")
 
 
 class GaeConfig(PluginConfig):
-    """Options of generalised advantage estimation."""
+    """Generalised advantages from a critic."""
 
     gamma: float = Field(0.99, ge=0, le=1, description="discount per token the policy chose; PPO, table 3")
     lam: float = Field(0.95, ge=0, le=1, description="trace decay; paper: lambda; PPO, table 3")
@@ -54,7 +54,7 @@ class GaeConfig(PluginConfig):
 
 
 class ClippedConfig(PluginConfig):
-    """Options of the clipped objective."""
+    """Clipped surrogate with optional dual clip, KL, entropy bonus and critic."""
 
     clip_low: float = Field(
         0.2, ge=0, description="the ratio's lower bound is 1 minus this; paper: epsilon, PPO sec. 6.1"
@@ -84,7 +84,7 @@ class ClippedConfig(PluginConfig):
 
 
 class ReinforceConfig(PluginConfig):
-    """Options of the REINFORCE objective."""
+    """Log-probability times advantage."""
 
     kl_weight: float = Field(0.0, ge=0, description="weight of the KL to the reference policy; 0: no reference")
     kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="how the KL is estimated")
@@ -95,7 +95,7 @@ class ReinforceConfig(PluginConfig):
 
 
 class CrossEntropyConfig(PluginConfig):
-    """Options of the cross-entropy objective."""
+    """Likelihood of the rows' tokens: supervised training, or rejection sampling."""
 
     rows: Literal["all", "demonstrations"] = Field(
         "all", description="which rows to imitate: all that the sampler returned, or only demonstrations"

@@ -22,6 +22,7 @@ from orchestrator.api import (
     Regulariser,
     Terms,
     Weights,
+    advantages_of,
     clipped_surrogate,
     cross_entropy,
     importance_ratio,
@@ -52,10 +53,11 @@ class Clipped:
             value_clip=config.value_clip,
         )
         self.needs = frozenset({LOGPROB, OLD_LOGPROB}) | self._regulariser.needs
+        self.needs_returns = self._regulariser.needs_returns
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         config, mask = self.config, batch.mask
-        advantages = _advantages(batch, "clipped")
+        advantages = advantages_of(batch)
         logprobs, old_logprobs = current[Column.LOGPROB], batch.columns[OLD_LOGPROB]
         values = clipped_surrogate(
             logprobs,
@@ -91,7 +93,7 @@ class Reinforce:
         self.needs = frozenset({LOGPROB}) | self._regulariser.needs
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
-        losses = torch.where(batch.mask, -current[Column.LOGPROB] * _advantages(batch, "reinforce"), 0.0)
+        losses = torch.where(batch.mask, -current[Column.LOGPROB] * advantages_of(batch), 0.0)
         policy = LossTerm(name="policy", values=losses, reduction=self.config.reduction)
         others, metrics = self._regulariser.terms(batch, current)
         return Terms(loss=(policy, *others), metrics=metrics)
@@ -124,12 +126,3 @@ def _clip_metrics(
         "train/clip_fraction": Mean.over(stopped, mask),
         "train/approx_kl": Mean.over(kl_estimate(old_logprobs, logprobs, mask, estimator="k3"), mask),
     }
-
-
-def _advantages(batch: Batch, objective: str) -> Tensor:
-    if batch.advantages is None:
-        raise ValueError(
-            f"objective {objective} needs advantages and the batch has none; name an estimator, "
-            f"as in `advantage: {{use: group_mean}}`"
-        )
-    return batch.advantages

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from orchestrator.api import Reward, Rollout, RolloutGroup, Score, Stop, Task
 
+from .config import CombinedConfig
+
 
 class Exact:
     """1 for the right answer, else 0.
@@ -101,3 +103,8 @@ def _combine(parts: Sequence[tuple[str, float, Score]], turns: int) -> Score:
         against=None if against is None else tuple(total / compared for total in against),
         turns=tuple(by_turn) if any(score.turns is not None for _, _, score in parts) else None,
     )
+
+
+def combined(config: CombinedConfig) -> Combined:
+    """Build the sum of the rewards its options name."""
+    return Combined([(use.use, use.weight, use.build()) for use in config.rewards])

@@ -10,15 +10,7 @@ from .config import CausalLMConfig, plan_problems
 @hookimpl
 def provide_policies() -> list[Component]:
     """Offer the policy ``causal_lm``."""
-    return [
-        Component(
-            name="causal_lm",
-            config=CausalLMConfig,
-            build=".policy:CausalLMPolicy",
-            summary="a transformers causal language model, from a folder or hub, or a tiny one built here",
-            speaks=Speaks.MESSAGES,
-        )
-    ]
+    return [Component(name="causal_lm", config=CausalLMConfig, build=".policy:CausalLMPolicy", speaks=Speaks.MESSAGES)]
 
 
 @hookimpl

@@ -101,7 +101,7 @@ class VllmConfig(PluginConfig):
 
 
 class CausalLMConfig(PluginConfig):
-    """Options of the policy ``causal_lm``."""
+    """A transformers causal language model, from a folder or hub, or a tiny one built here."""
 
     model: ModelConfig = Field(ModelConfig(preset="tiny"), description="which model")
     engine: Literal["transformers", "vllm"] = Field("transformers", description="what generates")

@@ -7,12 +7,4 @@ from .config import CountdownConfig
 
 @hookimpl
 def provide_environments() -> list[Component]:
-    return [
-        Component(
-            name="countdown",
-            config=CountdownConfig,
-            build=".environment:Countdown",
-            speaks=Speaks.MESSAGES,
-            summary="arithmetic puzzles with guaranteed solutions and many right answers",
-        )
-    ]
+    return [Component(name="countdown", config=CountdownConfig, build=".environment:Countdown", speaks=Speaks.MESSAGES)]

@@ -24,7 +24,7 @@ class Style(StrEnum):
 
 
 class CountdownConfig(PluginConfig):
-    """Options of the countdown environment."""
+    """Arithmetic puzzles with guaranteed solutions and many right answers."""
 
     numbers: tuple[int, int] = Field((3, 3), description="fewest and most numbers of a puzzle, each within 2..6")
     max_number: int = Field(9, ge=1, le=999, description="numbers are drawn from 1 to this")

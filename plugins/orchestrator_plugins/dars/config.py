@@ -8,7 +8,7 @@ from .rebalance import Schedule
 
 
 class DarsConfig(PluginConfig):
-    """Options of the sampler."""
+    """A few rollouts for every task, then more for the hard ones."""
 
     schedule: Schedule = Field(
         Schedule.EQUAL_TREATMENT, description="what weight hard tasks are lifted to; paper: ET and HW schedules"
@@ -29,7 +29,7 @@ class DarsConfig(PluginConfig):
 
 
 class DarsWeightsConfig(PluginConfig):
-    """Options of the weighting control."""
+    """Control: weighs hard tasks as DARS would, without sampling more of them."""
 
     schedule: Schedule = Field(Schedule.EQUAL_TREATMENT, description="as the sampler's")
     max_rollouts: int = Field(32, ge=2, description="as the sampler's; caps the weight at max_rollouts / siblings")

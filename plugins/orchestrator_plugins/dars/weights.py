@@ -17,6 +17,7 @@ class DarsWeights:
     """
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: DarsWeightsConfig):
         self.config = config

@@ -77,7 +77,7 @@ AnyPlayer = Annotated[_Spelt, BeforeValidator(_player, json_schema_input_type=st
 
 
 class TournamentConfig(PluginConfig):
-    """Options of the environment ``dhumbal_tournament``: who plays whom, how often, and how seats are dealt out."""
+    """Players, deals and seats of a tournament; needs `procedure: dhumbal_tournament`."""
 
     players: tuple[AnyPlayer, ...] = Field(
         ("aggressive", "conservative", "balanced", "opportunistic"),
@@ -116,7 +116,7 @@ class TournamentConfig(PluginConfig):
 
 
 class DhumbalConfig(PluginConfig):
-    """Options of the environment ``dhumbal``: one learner against fixed opponents, one round an episode."""
+    """A card game with hidden hands: one learner against rule, random or search players."""
 
     opponents: tuple[AnyPlayer, ...] = Field(
         (
@@ -167,7 +167,7 @@ class DhumbalConfig(PluginConfig):
 
 
 class ReplayConfig(PluginConfig):
-    """Options of the sampler ``replay``."""
+    """Plays each task once and trains on remembered rollouts."""
 
     capacity: int = Field(2000, ge=1, description="decisions remembered; the oldest rollouts go first (released: 2000)")
     rollouts: int = Field(32, ge=1, description="remembered rollouts trained on per step, drawn without replacement")
@@ -181,7 +181,7 @@ class ReplayConfig(PluginConfig):
 
 
 class QLearningConfig(PluginConfig):
-    """Options of the objective ``q_learning``."""
+    """Logits as action values, the reference policy as target network."""
 
     gamma: float = Field(0.99, ge=0, le=1, description="discount per decision; the study: 0.99")
     double: bool = Field(

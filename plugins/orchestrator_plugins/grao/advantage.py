@@ -15,6 +15,7 @@ class GraoAdvantage:
     """Every token of a row gets the row's standardised reward; the demonstration's row too."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: GraoAdvantageConfig):
         self.config = config

@@ -15,7 +15,7 @@ class Statistics(StrEnum):
 
 
 class WithDemonstrationConfig(PluginConfig):
-    """Options of the sampler."""
+    """Another sampler's groups, each with its task's demonstration as one more row."""
 
     base: UseSampler = Field(
         UseSampler(use="group", count=8), description="sampler of the rollouts; paper: G, 8 (table of hyper-parameters)"
@@ -23,7 +23,7 @@ class WithDemonstrationConfig(PluginConfig):
 
 
 class VersusDemonstrationConfig(PluginConfig):
-    """Options of the comparing reward."""
+    """1 better, 0 equal, -1 worse than the group's demonstration by another reward."""
 
     base: UseReward = Field(
         UseReward(use="exact"), description="reward by which rollout and demonstration are compared"
@@ -32,7 +32,7 @@ class VersusDemonstrationConfig(PluginConfig):
 
 
 class GraoAdvantageConfig(PluginConfig):
-    """Options of the estimator."""
+    """Standardises rollouts and demonstration in one group."""
 
     statistics: Statistics = Field(
         Statistics.JOINT, description="members of mean and deviation; the paper leaves it open (sec. 3)"
@@ -43,7 +43,7 @@ class GraoAdvantageConfig(PluginConfig):
 
 
 class GraoConfig(PluginConfig):
-    """Options of the objective."""
+    """Explores by the rollouts, imitates the demonstration while it is better."""
 
     exploration_weight: float = Field(1.0, ge=0, description="weight of the rollouts' term; 0 for the ablation")
     imitation_weight: float = Field(0.5, ge=0, description="weight of the demonstration's term; paper: beta, 0.5")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from orchestrator.api import Batch, Column, Couples, LossTerm, Mean, Need, Reduction, Terms, Weights
+from orchestrator.api import Batch, Column, Couples, LossTerm, Mean, Need, Reduction, Terms, Weights, advantages_of
 
 from .alignment import Alignment, alignment_terms
 from .config import GraoConfig
@@ -30,16 +30,10 @@ class Grao:
         self.config = config
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
-        """The terms ``policy`` (exploration), ``imitation`` and ``alignment``, one value per group.
-
-        :raises ValueError: when no estimator set advantages
-        """
-        if batch.advantages is None:
-            raise ValueError(
-                "objective grao needs advantages and the batch has none; name an estimator, as in "
-                "`advantage: {use: grao}`"
-            )
-        found = alignment_terms(current[Column.LOGPROB], batch.advantages, batch.mask, batch.group, batch.demonstration)
+        """The terms ``policy`` (exploration), ``imitation`` and ``alignment``, one value per group."""
+        found = alignment_terms(
+            current[Column.LOGPROB], advantages_of(batch), batch.mask, batch.group, batch.demonstration
+        )
         weighted = {
             "policy": (found.exploration, self.config.exploration_weight),
             "imitation": (found.imitation, self.config.imitation_weight),

@@ -7,6 +7,8 @@ from statistics import fmean
 
 from orchestrator.api import Reward, RolloutGroup, Score
 
+from .config import VersusDemonstrationConfig
+
 
 class VersusDemonstration:
     """1 where the base reward is higher than the demonstration's, 0 where equal, -1 where lower.
@@ -27,3 +29,8 @@ class VersusDemonstration:
         if level is None or abs(value - level) <= self.margin:
             return Score(value=0.0, parts={"base": value})
         return Score(value=1.0 if value > level else -1.0, parts={"base": value})
+
+
+def versus_demonstration(config: VersusDemonstrationConfig) -> VersusDemonstration:
+    """Build the reward around the one its options name."""
+    return VersusDemonstration(config.base.build(), margin=config.margin)

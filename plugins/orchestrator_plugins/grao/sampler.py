@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from orchestrator.api import Collect, Facts, RolloutGroup, RolloutRequest, Sampler, Task, facts_of
 
+from .config import WithDemonstrationConfig
+
 
 class WithDemonstration:
     """Plays the demonstration of every group the base sampler returns and appends it to the siblings."""
@@ -30,6 +32,11 @@ class WithDemonstration:
         groups = self.base.sample(tasks, collect)
         shown = collect([RolloutRequest(task=group.task, count=1, demonstrate=True) for group in groups])
         return [_joined(group, extra) for group, extra in zip(groups, shown, strict=True)]
+
+
+def with_demonstration(config: WithDemonstrationConfig) -> WithDemonstration:
+    """Build the sampler around the one its options name."""
+    return WithDemonstration(config.base.build())
 
 
 def _joined(group: RolloutGroup, shown: RolloutGroup) -> RolloutGroup:

@@ -13,7 +13,6 @@ def provide_environments() -> list[Component]:
             config=Gsm8kConfig,
             build=".environment:Gsm8k",
             speaks=Speaks.MESSAGES,
-            summary="word problems with one number as the answer, from the released JSONL files",
             paper="arXiv:2110.14168",
         )
     ]

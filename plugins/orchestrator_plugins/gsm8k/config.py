@@ -10,7 +10,7 @@ TEMPLATE = "{question}\nReason step by step, then write the final number after #
 
 
 class Gsm8kConfig(PluginConfig):
-    """Options of the GSM8K environment."""
+    """Word problems with one number as the answer, from the released JSONL files."""
 
     path: Path | None = Field(None, description="JSONL of training problems; null: a few built-in problems")
     eval_path: Path | None = Field(

@@ -16,17 +16,9 @@ if find_spec("gymnasium") is None:  # not an import of it: listing plugins stays
 def provide_environments() -> list[Component]:
     return [
         Component(
-            name="gymnasium",
-            config=GymnasiumConfig,
-            build=".environment:GymnasiumEnvironment",
-            speaks=Speaks.FEATURES,
-            summary="any registered Gymnasium environment with a discrete action space; a task is a seed",
+            name="gymnasium", config=GymnasiumConfig, build=".environment:GymnasiumEnvironment", speaks=Speaks.FEATURES
         ),
         Component(
-            name="gymnasium_text",
-            config=GymnasiumTextConfig,
-            build=".text:GymnasiumText",
-            speaks=Speaks.MESSAGES,
-            summary="any registered Gymnasium environment of texts, one message a turn; a task is a seed",
+            name="gymnasium_text", config=GymnasiumTextConfig, build=".text:GymnasiumText", speaks=Speaks.MESSAGES
         ),
     ]

@@ -11,7 +11,7 @@ from orchestrator.api import PluginConfig
 
 
 class GymnasiumConfig(PluginConfig):
-    """Options of the environment ``gymnasium``."""
+    """Any registered Gymnasium environment with a discrete action space; a task is a seed."""
 
     id: str = Field("CartPole-v1", min_length=1, description="registered name, as gymnasium.make takes it")
     kwargs: dict[str, Any] = Field(default_factory=dict, description="passed on to gymnasium.make")
@@ -36,7 +36,7 @@ class Evaluation(StrEnum):
 
 
 class GymnasiumTextConfig(PluginConfig):
-    """Options of the environment ``gymnasium_text``."""
+    """Any registered Gymnasium environment of texts, one message a turn; a task is a seed."""
 
     id: str = Field(min_length=1, description="registered name, as gymnasium.make takes it")
     module: str | None = Field(None, description="module to import first, which registers the name")

@@ -9,12 +9,4 @@ from .config import MlpConfig
 
 @hookimpl
 def provide_policies() -> list[Component]:
-    return [
-        Component(
-            name="mlp",
-            config=MlpConfig,
-            build=".policy:MlpPolicy",
-            speaks=Speaks.FEATURES,
-            summary="perceptron over features, one action a turn, illegal actions masked",
-        )
-    ]
+    return [Component(name="mlp", config=MlpConfig, build=".policy:MlpPolicy", speaks=Speaks.FEATURES)]

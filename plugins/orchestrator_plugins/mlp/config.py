@@ -10,7 +10,7 @@ from orchestrator.api import PluginConfig
 
 
 class MlpConfig(PluginConfig):
-    """Options of the policy ``mlp``."""
+    """Perceptron over features, one action a turn, illegal actions masked."""
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 64), description="width of each hidden layer")
     activation: Literal["tanh", "relu", "leaky_relu", "silu"] = Field("tanh", description="after each hidden layer")

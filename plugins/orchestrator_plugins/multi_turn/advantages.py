@@ -47,6 +47,7 @@ class TurnGae:
     """One advantage for all tokens of a turn, from one value per turn."""
 
     needs = frozenset({OLD_VALUE})
+    gives_returns = True
 
     def __init__(self, config: TurnGaeConfig):
         self.config = config
@@ -72,6 +73,7 @@ class BilevelGae:
     """Advantages over turns give each turn a return, which the advantages of its tokens aim at."""
 
     needs = frozenset({OLD_VALUE})
+    gives_returns = True
 
     def __init__(self, config: BilevelGaeConfig):
         self.config = config
@@ -96,6 +98,7 @@ class ReinforcePlusPlus:
     """Discounted reward from here on, carried across observations, whitened over the batch; no critic, no siblings."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: ReinforcePlusPlusConfig):
         self.config = config
@@ -113,7 +116,7 @@ class Rloo:
     """
 
     needs: frozenset[Need] = frozenset()
-    facts = Facts(least_siblings=2)
+    facts = Facts(least_siblings=2, gives_returns=False)
 
     def __init__(self):
         self._warned = False
@@ -196,3 +199,8 @@ def _credit(batch: Batch, advantages: Tensor, returns: Tensor, *, whitened: bool
     if whitened:
         advantages = whiten(advantages, batch.mask)
     return Credit(advantages=advantages, returns=returns)
+
+
+def kl_penalised(config: KlPenalisedConfig) -> KlPenalised:
+    """Build the estimator around the one its options name."""
+    return KlPenalised(config, config.inner.build())

@@ -12,7 +12,7 @@ LevelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+
 
 
 class TurnGaeConfig(PluginConfig):
-    """Options of generalised advantages with a turn as one step."""
+    """Generalised advantages with a turn as one step."""
 
     value_at: Literal["first", "last"] = Field(
         "first", description="token whose value stands for its turn: the first (before the turn) or the last"
@@ -23,7 +23,7 @@ class TurnGaeConfig(PluginConfig):
 
 
 class BilevelGaeConfig(PluginConfig):
-    """Options of advantages over turns and, within each, over tokens."""
+    """Generalised advantages over turns, then over the tokens of each."""
 
     gamma_turn: float = Field(1.0, ge=0, le=1, description="discount per turn")
     gamma_token: float = Field(1.0, ge=0, le=1, description="discount per token of a turn")
@@ -33,14 +33,14 @@ class BilevelGaeConfig(PluginConfig):
 
 
 class ReinforcePlusPlusConfig(PluginConfig):
-    """Options of REINFORCE++."""
+    """Reward to go across turns, whitened over the batch."""
 
     gamma: float = Field(1.0, ge=0, le=1, description="discount per token the policy chose")
     whiten: bool = Field(True, description="shift and scale over the batch's tokens; the method's only baseline")
 
 
 class KlPenalisedConfig(PluginConfig):
-    """Options of the KL in the reward."""
+    """Another estimator, on rewards that every token's KL to the reference is taken from."""
 
     inner: UseAdvantage = Field(UseAdvantage(use="gae"), description="estimator that sees the charged rewards")
     weight: float = Field(
@@ -49,7 +49,7 @@ class KlPenalisedConfig(PluginConfig):
 
 
 class ProgressConfig(PluginConfig):
-    """Options of the reward for progress in a game."""
+    """Share of a game's points by turn, or 1 at the end of a win."""
 
     placement: Literal["per_turn", "terminal"] = Field(
         "per_turn",
@@ -80,7 +80,7 @@ class LevelConfig(UseEnvironment):
 
 
 class MixtureConfig(PluginConfig):
-    """Options of the environment ``mixture``."""
+    """Several environments as levels of one, trained by weight and tested each by itself."""
 
     worlds: list[LevelConfig] = Field(
         min_length=1, description="the levels, easiest first, each {use: ..., level: ...}"
@@ -127,7 +127,7 @@ class StageConfig(PluginConfig):
 
 
 class CurriculumConfig(PluginConfig):
-    """Options of the sampler ``curriculum``."""
+    """Stages of task mixtures, the next once the present one is mastered."""
 
     stages: list[StageConfig] = Field(min_length=1, description="in order; a single one is a fixed mixture")
     base: UseSampler = Field(UseSampler(use="group"), description="how the chosen tasks are sampled")

@@ -132,3 +132,8 @@ def _outcomes(group: RolloutGroup) -> list[float]:
                 f"judged; give metrics={{'correct': 0.0 or 1.0}} with the feedback"
             )
     return [float(rollout.metrics.get("correct", 0.0) > 0) for rollout in played]
+
+
+def curriculum(config: CurriculumConfig) -> Curriculum:
+    """Build the sampler around the one its options name."""
+    return Curriculum(config, config.base.build())

@@ -13,7 +13,6 @@ ENVIRONMENTS: tuple[Component, ...] = (
         config=ChainSearchConfig,
         build=".chain_search:ChainSearch",
         speaks=Speaks.MESSAGES,
-        summary="follow hidden links with a search tool, then answer; five turns at most",
         paper="arXiv:2511.20718",
     ),
     Component(
@@ -21,7 +20,6 @@ ENVIRONMENTS: tuple[Component, ...] = (
         config=MiniWorldConfig,
         build=".mini_world.environment:MiniWorld",
         speaks=Speaks.MESSAGES,
-        summary="text adventures of rooms, locks and keys with a quest of a chosen length and known solution",
         paper="arXiv:2510.01132",
     ),
     Component(
@@ -29,7 +27,6 @@ ENVIRONMENTS: tuple[Component, ...] = (
         config=SearchQAConfig,
         build=".search_qa.environment:SearchQA",
         speaks=Speaks.MESSAGES,
-        summary="questions answered by searching one's own passages with BM25, in think, search and answer turns",
         paper="arXiv:2503.09516",
     ),
 )

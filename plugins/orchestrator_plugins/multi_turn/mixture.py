@@ -25,6 +25,8 @@ from orchestrator.api import (
     Task,
 )
 
+from .config import MixtureConfig
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
@@ -189,6 +191,12 @@ class Placed:
     def close(self) -> None:
         """Free what the play holds."""
         self.inner.close()
+
+
+def mixture(config: MixtureConfig) -> Mixture:
+    """Build the mixture of the worlds its options name."""
+    worlds = config.worlds
+    return mixed([Level(name=w.level, world=w.build(), weight=w.weight, evaluated=w.evaluated) for w in worlds])
 
 
 def mixed(levels: Sequence[Level]) -> Mixture:

@@ -25,7 +25,7 @@ class WorldConfig(PluginConfig):
 
 
 class ChainSearchConfig(WorldConfig):
-    """Options of the environment ``chain_search``."""
+    """Follow hidden links with a search tool, then answer; five turns at most."""
 
     letters: int = Field(12, ge=3, le=26, description="entities are pairs of the first so many letters")
     chain: int = Field(5, ge=2, le=8, description="entities of a chain, e0 included")
@@ -63,7 +63,7 @@ TEMPLATE = (
 
 
 class SearchQAConfig(PluginConfig):
-    """Options of the environment ``search_qa``."""
+    """Questions answered by searching one's own passages with BM25, in think, search and answer turns."""
 
     passages: Path | None = Field(
         None, description='JSONL of passages, {"id", "title" (optional), "text"}; null: a small invented country'

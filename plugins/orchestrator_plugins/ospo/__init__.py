@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.api import Component, Problem, Recipe, ReportSection, Speaks, hookimpl
 
@@ -16,9 +16,6 @@ from .config import (
     YardstickConfig,
 )
 
-if TYPE_CHECKING:
-    from orchestrator.api import Study
-
 PAPER = "arXiv:2507.15351"
 
 
@@ -26,12 +23,7 @@ PAPER = "arXiv:2507.15351"
 def provide_environments() -> list[Component]:
     return [
         Component(
-            name="dispatch",
-            config=DispatchConfig,
-            build=".environment:Dispatch",
-            speaks=Speaks.FEATURES,
-            summary="shared rides in a city, minute by minute; every free vehicle is an agent",
-            paper=PAPER,
+            name="dispatch", config=DispatchConfig, build=".environment:Dispatch", speaks=Speaks.FEATURES, paper=PAPER
         )
     ]
 
@@ -40,12 +32,7 @@ def provide_environments() -> list[Component]:
 def provide_policies() -> list[Component]:
     return [
         Component(
-            name="pair_scorer",
-            config=PairScorerConfig,
-            build=".policy:PairScorer",
-            speaks=Speaks.FEATURES,
-            summary="scores every vehicle with every request, then matches the fleet",
-            paper=PAPER,
+            name="pair_scorer", config=PairScorerConfig, build=".policy:PairScorer", speaks=Speaks.FEATURES, paper=PAPER
         ),
         Component(
             name="nearest",
@@ -67,41 +54,15 @@ def provide_policies() -> list[Component]:
 @hookimpl
 def provide_advantage_estimators() -> list[Component]:
     return [
-        Component(
-            name="one_step_group",
-            config=OneStepGroupConfig,
-            build=".advantages:OneStepGroup",
-            summary="this step's reward against those matched in the same step",
-            paper=PAPER,
-        ),
-        Component(
-            name="fleet_return",
-            config=FleetReturnConfig,
-            build=".advantages:FleetReturn",
-            summary="discounted reward to go against those matched in the same step",
-            paper=PAPER,
-        ),
-        Component(
-            name="fleet_gae",
-            config=FleetGaeConfig,
-            build=".advantages:FleetGae",
-            summary="generalised advantages over decisions that are several steps apart",
-            paper="arXiv:1506.02438",
-        ),
+        Component(name="one_step_group", config=OneStepGroupConfig, build=".advantages:OneStepGroup", paper=PAPER),
+        Component(name="fleet_return", config=FleetReturnConfig, build=".advantages:FleetReturn", paper=PAPER),
+        Component(name="fleet_gae", config=FleetGaeConfig, build=".advantages:FleetGae", paper="arXiv:1506.02438"),
     ]
 
 
 @hookimpl
 def provide_objectives() -> list[Component]:
-    return [
-        Component(
-            name="pair_clipped",
-            config=PairClippedConfig,
-            build=".objective:PairClipped",
-            summary="clipped surrogate with entropy and a KL over all requests",
-            paper=PAPER,
-        )
-    ]
+    return [Component(name="pair_clipped", config=PairClippedConfig, build=".objective:PairClipped", paper=PAPER)]
 
 
 @hookimpl
@@ -113,7 +74,7 @@ def provide_recipes() -> list[Recipe]:
 
 @hookimpl
 def provide_report_sections() -> list[ReportSection]:
-    return [ReportSection(name="dispatch", title="Ride dispatch", render=_section)]
+    return [ReportSection(name="dispatch", title="Ride dispatch", render=".report:render")]
 
 
 @hookimpl
@@ -121,9 +82,3 @@ def check_plan(plan: Any) -> list[Problem]:
     from .checks import plan_problems
 
     return plan_problems(plan.trials)
-
-
-def _section(study: Study) -> str | None:
-    from .report import render
-
-    return render(study)

@@ -127,6 +127,7 @@ class OneStepGroup:
     """OSPO: the step's own reward, standardised over those matched in the step, plus the spread term."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: OneStepGroupConfig):
         self.config = config
@@ -140,6 +141,7 @@ class FleetReturn:
     """GRPO for a fleet: rewards to go, standardised over those matched in the step; or the released code's form."""
 
     needs: frozenset[Need] = frozenset()
+    gives_returns = False
 
     def __init__(self, config: FleetReturnConfig):
         self.config = config
@@ -162,6 +164,7 @@ class FleetGae:
     """PPO for a fleet: a critic of vehicles, discounts by the minutes between decisions."""
 
     needs = frozenset({OLD_VALUE})
+    gives_returns = True
 
     def __init__(self, config: FleetGaeConfig):
         self.config = config

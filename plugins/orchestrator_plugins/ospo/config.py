@@ -54,7 +54,7 @@ class RewardConfig(PluginConfig):
 
 
 class DispatchConfig(PluginConfig):
-    """Options of the environment ``dispatch``."""
+    """Shared rides in a city, minute by minute; every free vehicle is an agent."""
 
     city: Literal["manhattan", "grid"] = Field(
         "manhattan", description="69 taxi zones, or 4 x 16 cells of a 3.6 x 20 km rectangle"
@@ -87,7 +87,7 @@ class DispatchConfig(PluginConfig):
 
 
 class PairScorerConfig(PluginConfig):
-    """Options of the policy ``pair_scorer``."""
+    """Scores every vehicle with every request, then matches the fleet."""
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (128, 128), min_length=1, description="widths of the hidden layers; paper's code: 128, 128"
@@ -101,7 +101,7 @@ class PairScorerConfig(PluginConfig):
 
 
 class OneStepGroupConfig(PluginConfig):
-    """Options of the estimator ``one_step_group``."""
+    """This step's reward against those matched in the same step."""
 
     fairness_weight: float = Field(
         1.0, ge=0, description="of the change in the spread of the vehicles' incomes; 1 in the released code; 0: off"
@@ -112,7 +112,7 @@ class OneStepGroupConfig(PluginConfig):
 
 
 class FleetReturnConfig(OneStepGroupConfig):
-    """Options of the estimator ``fleet_return``."""
+    """Discounted reward to go against those matched in the same step."""
 
     form: Literal["group", "released"] = Field(
         "group",
@@ -126,7 +126,7 @@ class FleetReturnConfig(OneStepGroupConfig):
 
 
 class FleetGaeConfig(PluginConfig):
-    """Options of the estimator ``fleet_gae``."""
+    """Generalised advantages over decisions that are several steps apart."""
 
     gamma: float = Field(0.99, gt=0, le=1, description="discount per minute")
     lam: float = Field(0.95, ge=0, le=1, description="factor per decision beside the discount; paper: lambda")
@@ -134,7 +134,7 @@ class FleetGaeConfig(PluginConfig):
 
 
 class PairClippedConfig(PluginConfig):
-    """Options of the objective ``pair_clipped``."""
+    """Clipped surrogate with entropy and a KL over all requests."""
 
     clip_low: float = Field(0.2, ge=0, lt=1, description="the ratio's lower bound is 1 minus this; paper's code: e")
     clip_high: float = Field(0.28, ge=0, description="the ratio's upper bound is 1 plus this; paper's code: 1.4 e")

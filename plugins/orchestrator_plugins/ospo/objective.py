@@ -22,6 +22,7 @@ from orchestrator.api import (
     Regulariser,
     Terms,
     Weights,
+    advantages_of,
     clipped_surrogate,
     importance_ratio,
     is_clipped,
@@ -73,19 +74,14 @@ class PairClipped:
         self.needs = frozenset(needs)
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
-        """Surrogate, entropy and KL, per decision.
-
-        :raises ValueError: no estimator set advantages
-        """
-        if batch.advantages is None:
-            raise ValueError("objective pair_clipped needs advantages; name an advantage estimator")
-        config, mask = self.config, batch.mask
+        """Surrogate, entropy and KL, per decision."""
+        config, mask, advantages = self.config, batch.mask, advantages_of(batch)
         logprobs, old = current[Column.LOGPROB], batch.columns[OLD_LOGPROB]
         bounds = {"clip_low": config.clip_low, "clip_high": config.clip_high}
-        surrogate = clipped_surrogate(logprobs, old, batch.advantages, mask, **bounds)
+        surrogate = clipped_surrogate(logprobs, old, advantages, mask, **bounds)
         others, regularised = self._regulariser.terms(batch, current)
         loss = [LossTerm(name="policy", values=surrogate, reduction=config.reduction), *others]
-        cut = is_clipped(importance_ratio(logprobs.detach(), old, mask), batch.advantages, mask, **bounds)
+        cut = is_clipped(importance_ratio(logprobs.detach(), old, mask), advantages, mask, **bounds)
         metrics = {"train/clip_fraction": Mean.over(cut, mask)} | regularised
         if config.kl_weight > 0:
             reference = batch.columns[REFERENCE_LOGITS]

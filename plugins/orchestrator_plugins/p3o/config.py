@@ -8,7 +8,7 @@ from orchestrator.api import PluginConfig, UseReward
 
 
 class P3OConfig(PluginConfig):
-    """Options of the objective."""
+    """Policy gradient of sibling pairs: only differences of rewards count, whole responses are clipped."""
 
     clipping: Literal["separate", "joint"] = Field(
         "separate",
@@ -39,7 +39,7 @@ class P3OConfig(PluginConfig):
 
 
 class ShiftedConfig(PluginConfig):
-    """Options of the shifted reward."""
+    """Another reward plus a constant of each task's own: what preference-trained rewards leave open."""
 
     reward: UseReward = Field(UseReward(use="exact"), description="the reward that is shifted")
     deviation: float = Field(

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from orchestrator.api import Reward, RolloutGroup, Score
 
+from .config import ShiftedConfig
+
 
 class Shifted:
     """Adds to every score of a task the same normal number, fixed by the task's id.
@@ -22,6 +24,11 @@ class Shifted:
     def score(self, group: RolloutGroup) -> Sequence[Score]:
         shift = random.Random(group.task.id).gauss(0.0, self.deviation)
         return [_moved(score, shift) for score in self.reward.score(group)]
+
+
+def shifted(config: ShiftedConfig) -> Shifted:
+    """Build the reward around the one its options name."""
+    return Shifted(config.reward.build(), config.deviation)
 
 
 def _moved(score: Score, shift: float) -> Score:

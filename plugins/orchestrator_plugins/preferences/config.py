@@ -30,7 +30,7 @@ class ModelScorer(PluginConfig):
 
 
 class PreferenceConfig(PluginConfig):
-    """Options of the preference reward: one of ``reward``, ``model`` and ``function``."""
+    """Win rate over the siblings, from a reward, a Hugging Face model or a function that compares."""
 
     reward: UseReward | None = Field(
         None, description="another reward, compared by Bradley-Terry; the default, with `exact`"
@@ -79,11 +79,11 @@ class PairConfig(PluginConfig):
 
 
 class DpoConfig(PairConfig):
-    """Options of the objective ``dpo``."""
+    """Direct preference optimisation over pairs of siblings, the better score preferred."""
 
 
 class IpoConfig(PairConfig):
-    """Options of the objective ``ipo``."""
+    """Identity preference optimisation: regress the pair's log-ratios on a margin."""
 
     margin: float = Field(
         0.5,

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from orchestrator.api import RolloutGroup, Score
 
 from .answers import Scorer
+from .config import PreferenceConfig
 from .matrix import win_rates
+from .scorers import scorer_of
 
 
 class Preference:
@@ -29,6 +31,11 @@ class Preference:
             Score(value=float(rate), parts=_part(scores, place), against=tuple(map(float, matrix[place])))
             for place, rate in enumerate(win_rates(matrix))
         ]
+
+
+def preference(config: PreferenceConfig) -> Preference:
+    """Build the reward on the scorer its options name."""
+    return Preference(scorer_of(config))
 
 
 def _part(scores: Sequence[float] | None, place: int) -> dict[str, float]:

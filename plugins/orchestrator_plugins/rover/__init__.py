@@ -9,15 +9,7 @@ PAPER = "arXiv:2509.24981"
 
 @hookimpl
 def provide_objectives() -> list[Component]:
-    return [
-        Component(
-            name="rover",
-            config=RoverConfig,
-            build=".objective:Rover",
-            summary="regresses log-ratios on the advantage plus a bootstrap that keeps the next step random",
-            paper=PAPER,
-        )
-    ]
+    return [Component(name="rover", config=RoverConfig, build=".objective:Rover", paper=PAPER)]
 
 
 @hookimpl

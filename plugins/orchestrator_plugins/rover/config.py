@@ -6,7 +6,7 @@ from orchestrator.api import PluginConfig
 
 
 class RoverConfig(PluginConfig):
-    """Options of the objective."""
+    """Regresses log-ratios on the advantage plus a bootstrap that keeps the next step random."""
 
     q_temperature: float = Field(
         1.0,

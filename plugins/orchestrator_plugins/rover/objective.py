@@ -21,6 +21,7 @@ from orchestrator.api import (
     Reduction,
     Terms,
     Weights,
+    advantages_of,
 )
 
 from .config import RoverConfig
@@ -47,22 +48,14 @@ class Rover:
         self.config = config
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
-        """The squared error as the term ``policy``.
-
-        :raises ValueError: when no estimator set advantages
-        """
-        if batch.advantages is None:
-            raise ValueError(
-                "objective rover needs advantages and the batch has none; name an estimator, as in "
-                "`advantage: {use: group_mean}`"
-            )
+        """The squared error as the term ``policy``."""
         config = self.config
         found = valuation(
             current[Column.LOGPROB],
             batch.columns[OLD_LOGPROB],
             current[Column.VOCAB_MEAN_LOGPROB],
             batch.columns[OLD_VOCAB_MEAN],
-            batch.advantages,
+            advantages_of(batch),
             batch.mask,
             q_temperature=config.q_temperature,
             bootstrap_weight=config.bootstrap_weight,

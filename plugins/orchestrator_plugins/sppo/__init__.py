@@ -9,15 +9,7 @@ PAPER = "arXiv:2405.00675"
 
 @hookimpl
 def provide_objectives() -> list[Component]:
-    return [
-        Component(
-            name="sppo",
-            config=SppoConfig,
-            build=".objective:Sppo",
-            summary="regresses each answer's log-ratio on its win rate against the policy that sampled it",
-            paper=PAPER,
-        )
-    ]
+    return [Component(name="sppo", config=SppoConfig, build=".objective:Sppo", paper=PAPER)]
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from orchestrator.api import PluginConfig
 
 
 class SppoConfig(PluginConfig):
-    """Options of the objective."""
+    """Regresses each answer's log-ratio on its win rate against the policy that sampled it."""
 
     step_size: float = Field(
         1000.0,

@@ -10,7 +10,7 @@ from orchestrator.api import PluginConfig, Reduction
 
 
 class StPpoConfig(PluginConfig):
-    """Options of the objective."""
+    """Clipped surrogate with ratios of tokens or turns, its gradient divided by what clipping removed."""
 
     ratio: Literal["token", "turn"] = Field(
         "turn",

@@ -28,6 +28,7 @@ from orchestrator.api import (
     Regulariser,
     Terms,
     Weights,
+    advantages_of,
     kl_estimate,
 )
 
@@ -64,6 +65,7 @@ class TurnClipped:
             scaled=False,
         )
         self.needs = frozenset({LOGPROB, OLD_LOGPROB}) | self._regulariser.needs
+        self.needs_returns = self._regulariser.needs_returns
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         found = self._surrogate(batch, current)
@@ -76,16 +78,11 @@ class TurnClipped:
         return Terms(loss=(policy, *others), probes=self._probes(found), metrics=_clip_metrics(found, batch) | metrics)
 
     def _surrogate(self, batch: Batch, current: Mapping[Column, Tensor]) -> Surrogate:
-        if batch.advantages is None:
-            raise ValueError(
-                "objective st_ppo needs advantages and the batch has none; name an estimator, as in "
-                "`advantage: {use: gae, gamma: 1.0, lam: 1.0, whiten: true}`"
-            )
         config = self.config
         return surrogate(
             current[Column.LOGPROB],
             batch.columns[OLD_LOGPROB],
-            batch.advantages,
+            advantages_of(batch),
             batch.mask,
             batch.turn,
             ratio=config.ratio,

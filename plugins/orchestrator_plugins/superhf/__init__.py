@@ -9,48 +9,22 @@ PAPER = "arXiv:2310.16763"
 
 @hookimpl
 def provide_samplers() -> list[Component]:
-    return [
-        Component(
-            name="best_of",
-            config=BestOfConfig,
-            build=".sampler:BestOf",
-            summary="samples each task several times and keeps the best",
-            paper=PAPER,
-        )
-    ]
+    return [Component(name="best_of", config=BestOfConfig, build=".sampler:BestOf", paper=PAPER)]
 
 
 @hookimpl
 def provide_rewards() -> list[Component]:
     return [
         Component(
-            name="meteor_similarity",
-            config=MeteorSimilarityConfig,
-            build=".similarity:MeteorSimilarity",
-            summary="scores nothing; measures at evaluation how alike the answers to different tasks are",
-            paper=PAPER,
+            name="meteor_similarity", config=MeteorSimilarityConfig, build=".similarity:MeteorSimilarity", paper=PAPER
         ),
-        Component(
-            name="phrase_share",
-            config=PhraseShareConfig,
-            build=_phrase,
-            summary="share of an answer's words that are one phrase: added to another reward, a proxy to be gamed",
-            paper=PAPER,
-        ),
+        Component(name="phrase_share", config=PhraseShareConfig, build=".phrase:phrase_share", paper=PAPER),
     ]
 
 
 @hookimpl
 def provide_objectives() -> list[Component]:
-    return [
-        Component(
-            name="superhf",
-            config=SuperHFConfig,
-            build=".objective:SuperHF",
-            summary="cross-entropy plus full-vocabulary forward KL to the initial policy",
-            paper=PAPER,
-        )
-    ]
+    return [Component(name="superhf", config=SuperHFConfig, build=".objective:SuperHF", paper=PAPER)]
 
 
 @hookimpl
@@ -58,9 +32,3 @@ def provide_recipes() -> list[Recipe]:
     from .recipes import RECIPES
 
     return list(RECIPES)
-
-
-def _phrase(config: PhraseShareConfig):
-    from .phrase import PhraseShare
-
-    return PhraseShare(config.phrase)

@@ -6,7 +6,7 @@ from orchestrator.api import PluginConfig
 
 
 class BestOfConfig(PluginConfig):
-    """Options of the sampler."""
+    """Samples each task several times and keeps the best."""
 
     count: int = Field(16, ge=1, description="rollouts per task; code: superbatch size, 16 (default.yaml), earlier 32")
     keep: int = Field(1, ge=1, description="best ones kept for training; code: k, 1")
@@ -22,7 +22,7 @@ class BestOfConfig(PluginConfig):
 
 
 class SuperHFConfig(PluginConfig):
-    """Options of the objective."""
+    """Cross-entropy plus full-vocabulary forward KL to the initial policy."""
 
     kl_weight: float = Field(
         0.35, ge=0, description="weight of the KL to the initial policy; code: 0.35 (default.yaml), earlier 0.23"
@@ -33,13 +33,13 @@ class SuperHFConfig(PluginConfig):
 
 
 class PhraseShareConfig(PluginConfig):
-    """Options of the reward that is easy to please."""
+    """Share of an answer's words that are one phrase: added to another reward, a proxy to be gamed."""
 
     phrase: str = Field(pattern=r"^\S+$", description="the word that is liked, as white space separates words")
 
 
 class MeteorSimilarityConfig(PluginConfig):
-    """Options of the similarity measure."""
+    """Scores nothing; measures at evaluation how alike the answers to different tasks are."""
 
     pairs: int = Field(
         128, ge=1, description="random pairs of answers to different tasks; paper: 16 to 128 per test set"

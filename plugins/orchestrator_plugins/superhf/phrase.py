@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.api import Rollout, RolloutGroup, Score
 
+from .config import PhraseShareConfig
 from .sampler import answer
 
 
@@ -24,3 +25,8 @@ class PhraseShare:
     def _share(self, rollout: Rollout) -> float:
         words = answer(rollout).split()
         return words.count(self.phrase) / len(words) if words else 0.0
+
+
+def phrase_share(config: PhraseShareConfig) -> PhraseShare:
+    """Build the reward for the phrase its options name."""
+    return PhraseShare(config.phrase)

@@ -14,8 +14,15 @@ from orchestrator.plugging.registry import Registry
 from orchestrator.testing import check_component, load_only
 
 INIT = '''"""A stranger's plugin that imports nothing at load."""
-from orchestrator.api import Component, hookimpl
-from .config import Options
+from orchestrator.api import Component, ReportSection, hookimpl
+from .config import Described, Options
+
+@hookimpl
+def provide_report_sections():
+    return [
+        ReportSection(name="lazy", render=".inner.sampler:render"),
+        ReportSection(name="lost", render=".inner.sampler:renderer"),
+    ]
 
 @hookimpl
 def provide_samplers():
@@ -25,6 +32,7 @@ def provide_samplers():
         Component(name="absolute", config=Options, build="PACKAGE.inner.sampler:Lazy"),
         Component(name="misspelt", build=".inner.sampler:Bear"),
         Component(name="missing", build=".outer:Bare"),
+        Component(name="described", config=Described, build=".inner.sampler:Lazy"),
     ]
 '''
 CONFIG = '''"""Options."""
@@ -33,6 +41,13 @@ from orchestrator.api import PluginConfig
 
 class Options(PluginConfig):
     count: int = Field(2, description="rollouts")
+
+class Described(Options):
+    """Every task gets the same number
+    of rollouts.
+
+    More is dearer.
+    """
 '''
 SAMPLER = '''"""The samplers."""
 from orchestrator.api import RolloutRequest
@@ -46,6 +61,9 @@ class Lazy:
 class Bare(Lazy):
     def __init__(self):
         self.count = 1
+
+def render(study):
+    return f"<p>{study}</p>"
 '''
 
 
@@ -115,3 +133,27 @@ def test_what_builds_nothing_is_refused_at_load(build):
 
     with pytest.raises(PluginContractError, match="build is"):
         Registry(manager)
+
+
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("described", "Every task gets the same number of rollouts"),
+        ("lazy", "s"),  # its own word stands
+        ("absolute", ""),  # options without a docstring say nothing, least of all their base class's
+        ("bare", ""),
+    ],
+)
+def test_a_component_is_summarised_by_the_first_sentence_on_its_options(plugin, name, summary):
+    assert load_only(plugin).describe("sampler", name).summary == summary
+
+
+def test_a_report_section_is_imported_when_it_is_rendered(plugin):
+    lazy, lost = (section for _, section in load_only(plugin).report_sections())
+    module = f"{plugin.__name__}.inner.sampler"
+    assert module not in sys.modules
+
+    assert lazy.render("a study") == "<p>a study</p>"
+    assert module in sys.modules
+    with pytest.raises(PluginContractError, match="no class or function 'renderer'; did you mean 'render'"):
+        lost.render("a study")

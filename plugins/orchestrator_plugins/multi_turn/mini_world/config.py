@@ -12,7 +12,7 @@ from .generation import generate
 
 
 class MiniWorldConfig(WorldConfig):
-    """Options of the environment ``mini_world``; the defaults are the guide's smallest setting, w2-o3-q4."""
+    """Text adventures of rooms, locks and keys with a quest of a chosen length and known solution."""
 
     rooms: int = Field(2, ge=1, le=12, description="rooms on the grid; paper: w")
     objects: int = Field(3, ge=1, le=12, description="things that can be carried, keys included; paper: o")
