@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.shapes import expect_shape, group_index
+    from orchestrator.maths.streams import splitmix64, unit_interval
     from orchestrator.runs.atomic import write_json, written_aside
     from orchestrator.runs.curves import Curve
     from orchestrator.runs.layout import RunFolder, TrialFolder
@@ -147,6 +148,8 @@ _LAZY = {
     "read_rows": "orchestrator.runs.ledger",
     "reduce_terms": "orchestrator.training.reduction",
     "sequence_sum": "orchestrator.maths.masked",
+    "splitmix64": "orchestrator.maths.streams",
+    "unit_interval": "orchestrator.maths.streams",
     "whiten": "orchestrator.maths.advantages",
     "write_json": "orchestrator.runs.atomic",
     "written_aside": "orchestrator.runs.atomic",
@@ -268,6 +271,8 @@ __all__ = [
     "read_rows",
     "reduce_terms",
     "sequence_sum",
+    "splitmix64",
+    "unit_interval",
     "whiten",
     "write_json",
     "written_aside",

@@ -13,22 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestrator.api import Sampling
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+from orchestrator.api import Sampling, splitmix64, unit_interval
 
 
 def uniforms(seeds: Sequence[int], count: int) -> np.ndarray:
     """Numbers in [0, 1), [len(seeds), count] float64: stream ``i`` depends on ``seeds[i]`` alone.
 
-    Source: SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), the seed
-    hashed once more so that neighbouring seeds do not walk the same sequence.
+    The seed is hashed first, so that neighbouring seeds do not walk the same sequence; the second word on is used.
     """
-    start = _mix(np.array([seed & 0xFFFFFFFFFFFFFFFF for seed in seeds], dtype=np.uint64))
-    with np.errstate(over="ignore"):
-        counter = _GAMMA * np.arange(1, count + 1, dtype=np.uint64)
-        bits = _mix(start[:, None] + counter[None, :])
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return unit_interval(splitmix64(splitmix64(seeds, 1)[:, 0], count + 1)[:, 1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +118,3 @@ def _invert(chances: Tensor, noise: Tensor) -> Tensor:
     cumulative = chances.double().cumsum(-1)
     reached = cumulative > noise[:, None] * cumulative[:, -1:]
     return reached.to(torch.uint8).argmax(-1, keepdim=True)
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        bits = bits + _GAMMA
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return bits ^ (bits >> np.uint64(31))

@@ -37,7 +37,7 @@ class Puzzle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Judgement:
     """What is right and wrong with one answer."""
 
     expression: Expression | None  # None: it does not parse
@@ -45,7 +45,7 @@ class Verdict:
     reason: str = ""  # why it is not correct
 
 
-def judge(text: str, puzzle: Puzzle, operations: Sequence[str]) -> Verdict:
+def judge(text: str, puzzle: Puzzle, operations: Sequence[str]) -> Judgement:
     """Decide whether a text is a right expression for a puzzle.
 
     Right means: the whole text parses, every given number is used exactly once and no other, only the allowed
@@ -54,20 +54,20 @@ def judge(text: str, puzzle: Puzzle, operations: Sequence[str]) -> Verdict:
     try:
         expression = parse(text)
     except ExpressionError as error:
-        return Verdict(expression=None, correct=False, reason=str(error))
+        return Judgement(expression=None, correct=False, reason=str(error))
     if Counter(numbers_of(expression)) != Counter(puzzle.numbers):
         given = ", ".join(map(str, puzzle.numbers))
-        return Verdict(expression=expression, correct=False, reason=f"uses other numbers than {given}, each once")
+        return Judgement(expression=expression, correct=False, reason=f"uses other numbers than {given}, each once")
     forbidden = operators_of(expression) - set(operations)
     if forbidden:
-        return Verdict(expression=expression, correct=False, reason=f"uses {' '.join(sorted(forbidden))}")
+        return Judgement(expression=expression, correct=False, reason=f"uses {' '.join(sorted(forbidden))}")
     try:
         result = value(expression)
     except ExpressionError as error:
-        return Verdict(expression=expression, correct=False, reason=str(error))
+        return Judgement(expression=expression, correct=False, reason=str(error))
     if result != puzzle.target:
-        return Verdict(expression=expression, correct=False, reason=f"is {result}, not {puzzle.target}")
-    return Verdict(expression=expression, correct=True)
+        return Judgement(expression=expression, correct=False, reason=f"is {result}, not {puzzle.target}")
+    return Judgement(expression=expression, correct=True)
 
 
 def generate(

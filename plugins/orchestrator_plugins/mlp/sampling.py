@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.api import splitmix64, unit_interval
+
 ILLEGAL = np.float32(-1e9)  # logit of an illegal action: probability exactly 0, and no infinity to turn into nan
 
 
@@ -13,16 +15,8 @@ def uniforms(seeds: Sequence[int]) -> np.ndarray:
     """Draw one number in (0, 1) for each seed, whatever other seeds are in the call.
 
     :returns: [B] float64
-
-    Source: SplitMix64's output function (Steele et al. 2014, doi:10.1145/2660193.2660195), a bijection of 64-bit words
-    whose outputs for consecutive seeds pass for independent.
     """
-    z = np.array([seed & 0xFFFFFFFFFFFFFFFF for seed in seeds], dtype=np.uint64)
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return ((z >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return unit_interval(splitmix64(seeds, 1)[:, 0]) + 2.0**-54
 
 
 def log_softmax(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ from orchestrator.api import (
     Rollout,
     Sampling,
     Speaks,
+    splitmix64,
+    unit_interval,
 )
 
 from .config import PairScorerConfig
@@ -223,7 +225,7 @@ class PairScorer:
             probabilities = torch.softmax(logits / temperature, -1).cpu().numpy().astype(np.float64) + FLOOR
         scores = probabilities
         if epsilon:
-            drawn = _uniforms([contexts[place].seed for place in places], scores.shape[1])
+            drawn = unit_interval(splitmix64([contexts[place].seed for place in places], scores.shape[1]))
             scores = np.where(drawn < epsilon, ALWAYS, scores)
         scores = np.where(snapshot.busy[rows, None], NEVER, scores)
         chosen = match(scores)
@@ -248,16 +250,6 @@ def worlds(contexts: Sequence[Context]) -> list[list[int]]:
 def views(contexts: Sequence[Context], places: Sequence[int]) -> list[VehicleView]:
     """What the contexts at places that ``worlds`` returned see now."""
     return cast("list[VehicleView]", [contexts[place].observations[-1] for place in places])
-
-
-def _uniforms(seeds: Sequence[int], count: int) -> np.ndarray:
-    """[n, count] numbers in [0, 1), each row from its seed alone (SplitMix64, doi:10.1145/2660193.2660195)."""
-    z = np.array([seed & 0xFFFFFFFFFFFFFFFF for seed in seeds], dtype=np.uint64)[:, None]
-    z = z + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _statistics(logits: Tensor, legal: Tensor, actions: Tensor, wanted: frozenset[Column]) -> dict[Column, Tensor]:

@@ -53,7 +53,7 @@ class Claim(NamedTuple):
     evidence: str
 
 
-class Interval(NamedTuple):
+class MeanDifference(NamedTuple):
     """A mean difference and its confidence interval."""
 
     mean: float
@@ -91,7 +91,7 @@ def rise_before(norms: ArrayLike, at: int, *, window: int = WINDOW) -> float | N
 
 def paired_difference(
     one: Sequence[Run], other: Sequence[Run], *, confidence: float = 0.95, resamples: int = 10_000
-) -> Interval | None:
+) -> MeanDifference | None:
     """Difference in final success over the seeds both have, with a bootstrap interval; None without two such seeds."""
     first, second = ({run.seed: run.final for run in runs} for runs in (one, other))
     seeds = sorted(first.keys() & second.keys())
@@ -100,7 +100,7 @@ def paired_difference(
     differences = np.array([first[seed] - second[seed] for seed in seeds])
     draws = np.random.default_rng(0).integers(len(seeds), size=(resamples, len(seeds)))
     low, high = np.quantile(differences[draws].mean(1), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(differences.mean()), float(low), float(high))
+    return MeanDifference(float(differences.mean()), float(low), float(high))
 
 
 def judge(arms: Arms) -> list[Claim]:
