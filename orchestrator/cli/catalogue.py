@@ -67,6 +67,15 @@ def everything() -> tuple[PluginManager, Registry | None]:
         return manager, None
 
 
+def installed_names() -> dict[str, tuple[str, ...]]:
+    """Names that are taken: of plugins, broken ones too, and of components by role."""
+    manager, registry = everything()
+    names = {"plugin": (*manager.plugins, *manager.broken)}
+    if registry is not None:
+        names |= {kind: registry.names(kind) for kind in _COMPONENTS}
+    return names
+
+
 def brought(manager: PluginManager, registry: Registry | None, info: PluginInfo) -> Brought:
     """Gather what a plugin brings; without a registry its hooks alone."""
     provides: dict[str, tuple[str, ...]] = {}

@@ -150,9 +150,10 @@ def new(
     into: Annotated[Path, typer.Option(help="folder that gets the project's folder")] = Path("."),
 ) -> None:
     """Make a plugin: a project to install, whose tests pass."""
+    from orchestrator.cli.catalogue import installed_names
     from orchestrator.plugging.scaffold import make_project
 
-    project = make_project(name, role, into)
+    project = make_project(name, role, into, installed_names())
     out.print(f"made {project}", highlight=False, soft_wrap=True)
     for command in (f"pip install -e {project}", f"pytest {project}", f"orchestrator plugins check {name}"):
         out.print(f"  {command}", highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -74,12 +75,13 @@ _DECLARED = {  # names to import and arguments of Component, where a role declar
 }
 
 
-def make_project(name: str, role: str, into: Path) -> Path:
+def make_project(name: str, role: str, into: Path, taken: Mapping[str, Collection[str]] | None = None) -> Path:
     """Write the project of a plugin and return its folder, ``into/name``.
 
     :param name: of the plugin, its component, its package and its folder; with dashes it names the distribution
     :param role: which of the six roles it fills
-    :raises ConfigError: the name is no package name, there is no such role, or the folder is taken
+    :param taken: names of installed components by role, and of plugins under ``plugin``
+    :raises ConfigError: the name is no package name or taken, there is no such role, or the folder is taken
     """
     problems = []
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
@@ -88,6 +90,9 @@ def make_project(name: str, role: str, into: Path) -> Path:
         problems.append(Problem("NAME", f"{name!r} cannot name a package: use a-z, 0-9 and _, a letter first{hint}"))
     elif importlib.util.find_spec(name) is not None:
         problems.append(Problem("NAME", f"a module {name!r} can be imported already; choose another name"))
+    for kind in ("plugin", role):
+        if name in (taken or {}).get(kind, ()):
+            problems.append(Problem("NAME", f"there is a {kind} {name!r} installed already; choose another name"))
     if role not in list(Role):
         problems.append(Problem("--role", f"no role {role!r}{did_you_mean(role, list(Role))} Roles: {', '.join(Role)}"))
     project = into / name

@@ -46,6 +46,15 @@ def test_names_that_cannot_be_packages_are_refused(tmp_path, name, expected):
         make_project(name, "reward", tmp_path)
 
 
+@pytest.mark.parametrize(("name", "role", "what"), [("dars_x", "sampler", "sampler"), ("mine", "reward", "plugin")])
+def test_a_name_that_an_installed_plugin_has_is_refused(tmp_path, name, role, what):
+    taken = {"plugin": ("mine",), "sampler": ("dars_x",), "reward": ("exact_x",)}
+
+    with pytest.raises(ConfigError, match=f"there is a {what} '{name}' installed already"):
+        make_project(name, role, tmp_path, taken)
+    assert make_project("another", role, tmp_path, taken).is_dir()
+
+
 def test_unknown_roles_and_taken_folders_are_reported_together(tmp_path):
     (tmp_path / "my_part").mkdir()
 
