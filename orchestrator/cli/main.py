@@ -36,11 +36,11 @@ class _Group(TyperGroup):
     """The built-in commands, and those that plugins provide."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *sorted(_plugin_commands())]
+        return [*super().list_commands(ctx), *sorted(_plugin_commands(tuple(self.commands)))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name) or _plugin_commands().get(cmd_name)
-        return found or _plugin_commands(every_plugin=True).get(cmd_name)
+        found = super().get_command(ctx, cmd_name) or _plugin_commands(tuple(self.commands)).get(cmd_name)
+        return found or _plugin_commands(tuple(self.commands), every_plugin=True).get(cmd_name)
 
 
 app = typer.Typer(
@@ -368,19 +368,15 @@ def _report(runs: Sequence[Path], registry: Registry, *, as_json: bool, metric: 
 
 
 @functools.cache
-def _plugin_commands(every_plugin: bool = False) -> dict[str, Any]:
-    """Click commands that plugins provide, by name; what cannot be loaded is left to ``plugins list`` to explain.
+def _plugin_commands(ours: tuple[str, ...], every_plugin: bool = False) -> dict[str, Any]:
+    """Commands that plugins provide, by name; why one cannot be typed is left to ``plugins check`` to explain.
 
+    :param ours: names of the built-in commands
     :param every_plugin: import all plugins, not just those whose source mentions the hook
     """
+    from orchestrator.cli.commands import plugin_commands
     from orchestrator.plugging.manager import PluginManager
 
     manager = PluginManager()
     manager.discover(None if every_plugin else manager.mentioning("provide_commands"), strict=False)
-    commands = {}
-    for _, provided in manager.call_each("provide_commands"):
-        for command in provided:
-            wrapped = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            wrapped.command(command.name, help=command.summary or None)(guarded(command.run))
-            commands[command.name] = typer.main.get_command(wrapped)
-    return commands
+    return {one.name: one.built for one in plugin_commands(manager, ours) if not one.hidden}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import typer
 from rich.text import Text
 
 from orchestrator.cli.catalogue import KINDS, brought, described, everything, show_described
+from orchestrator.cli.commands import plugin_commands
 from orchestrator.cli.console import err, out, table
 from orchestrator.cli.guard import FAILED, guarded
 from orchestrator.errors import ConfigError, Problem, did_you_mean
@@ -117,6 +120,7 @@ def hooks(name: Annotated[str | None, typer.Argument(help="one hook; none: all o
 @plugins.command()
 @guarded
 def check(
+    context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(help="plugins, or folders of plugin projects; none: all")] = None,
 ) -> None:
     """Check plugins: what they declare, and what they build."""
@@ -129,7 +133,7 @@ def check(
         if name is not None and (Path(name) / "pyproject.toml").is_file():
             found = check_project(Path(name), check_component)
         else:
-            found = check_installed(name, check_component)
+            found = itertools.chain(check_installed(name, check_component), _commands(name, context))
         for line, problem in found:
             mark, style = ("✗", "red") if problem else ("✓", "green")
             out.print(
@@ -157,3 +161,12 @@ def new(
     out.print(f"made {project}", highlight=False, soft_wrap=True)
     for command in (f"pip install -e {project}", f"pytest {project}", f"orchestrator plugins check {name}"):
         out.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _commands(plugin: str | None, context: typer.Context) -> Iterator[tuple[str, str | None]]:
+    """Sub-commands of one plugin, or of all, and what is wrong with each."""
+    manager, _ = everything()
+    ours = getattr(context.find_root().command, "commands", ())
+    for one in plugin_commands(manager, ours):
+        if plugin in (None, one.plugin.name):
+            yield f"command {one.name}".rstrip() + f" of plugin {one.plugin}", one.problem

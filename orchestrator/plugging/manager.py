@@ -145,17 +145,16 @@ class PluginManager:
     def call_each(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, Any]]:
         """Call a collecting hook plugin by plugin and yield each result, generators consumed, with blame."""
         for implementation in self._implementations(hook):
-            info = self._infos[implementation.plugin_name]
-            with blame(str(info), where=f"hook {hook!r}"):
-                result = implementation.function(*(arguments[name] for name in implementation.argnames))
-                if result is None:
-                    continue
-                if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
-                    raise PluginContractError(
-                        f"plugin {info}: hook {hook!r} returned {type(result).__name__} {result!r}; return a list"
-                    )
-                collected = list(result)
-            yield info, collected
+            yield self._infos[implementation.plugin_name], self._collect(implementation, hook, arguments)
+
+    def try_each(self, hook: str, **arguments: Any) -> Iterator[tuple[PluginInfo, list[Any] | Exception]]:
+        """As :meth:`call_each`, with the error in place of what a plugin that raises would have given."""
+        for implementation in self._implementations(hook):
+            try:
+                collected: list[Any] | Exception = self._collect(implementation, hook, arguments)
+            except Exception as error:
+                collected = error
+            yield self._infos[implementation.plugin_name], collected
 
     def notify(self, hook: str, **arguments: Any) -> list[tuple[PluginInfo, Exception]]:
         """Call an observing hook; an observer that raises does not stop the others.
@@ -213,6 +212,18 @@ class PluginManager:
         except Exception as error:
             accuse(error, self._origin(error, hook))
             raise
+
+    def _collect(self, implementation: pluggy.HookImpl, hook: str, arguments: Mapping[str, Any]) -> list[Any]:
+        info = self._infos[implementation.plugin_name]
+        with blame(str(info), where=f"hook {hook!r}"):
+            result = implementation.function(*(arguments[name] for name in implementation.argnames))
+            if result is None:
+                return []
+            if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
+                raise PluginContractError(
+                    f"plugin {info}: hook {hook!r} returned {type(result).__name__} {result!r}; return a list"
+                )
+            return list(result)
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         found = getattr(self._pluggy.hook, hook).get_hookimpls()

@@ -92,7 +92,7 @@ def make_project(name: str, role: str, into: Path, taken: Mapping[str, Collectio
         problems.append(Problem("NAME", f"a module {name!r} can be imported already; choose another name"))
     for kind in ("plugin", role):
         if name in (taken or {}).get(kind, ()):
-            problems.append(Problem("NAME", f"there is a {kind} {name!r} installed already; choose another name"))
+            problems.append(Problem("NAME", f"{name!r} is the name of an installed {kind}; choose another"))
     if role not in list(Role):
         problems.append(Problem("--role", f"no role {role!r}{did_you_mean(role, list(Role))} Roles: {', '.join(Role)}"))
     project = into / name

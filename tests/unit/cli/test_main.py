@@ -336,24 +336,3 @@ def test_quick_commands_import_nothing_heavy(arguments):
         assert heavy == "[]"
 
     assert min(taken) < most
-
-
-def test_commands_of_plugins_are_added(tmp_path, monkeypatch):
-    info = tmp_path / "stranger_cli-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger-cli\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text("[orchestrator.plugins]\nstranger_cli = stranger_cli\n")
-    (tmp_path / "stranger_cli.py").write_text(
-        "from orchestrator.api import Command, hookimpl\n"
-        "def greet(name: str, loud: bool = False):\n    print(name.upper() if loud else name)\n"
-        "@hookimpl\ndef provide_commands():\n    return [Command(name='greet', run=greet, summary='Say a name.')]\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    cli._plugin_commands.cache_clear()
-    try:
-        helped, greeted = call("--help"), call("greet", "ada", "--loud")
-    finally:
-        cli._plugin_commands.cache_clear()
-
-    assert "Say a name." in helped.stdout
-    assert greeted.stdout == "ADA\n"

@@ -50,7 +50,7 @@ def test_names_that_cannot_be_packages_are_refused(tmp_path, name, expected):
 def test_a_name_that_an_installed_plugin_has_is_refused(tmp_path, name, role, what):
     taken = {"plugin": ("mine",), "sampler": ("dars_x",), "reward": ("exact_x",)}
 
-    with pytest.raises(ConfigError, match=f"there is a {what} '{name}' installed already"):
+    with pytest.raises(ConfigError, match=f"'{name}' is the name of an installed {what}"):
         make_project(name, role, tmp_path, taken)
     assert make_project("another", role, tmp_path, taken).is_dir()
 
