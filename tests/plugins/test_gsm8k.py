@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orchestrator_plugins.gsm8k.numbers import agree, last_number, marked_number, write
 from orchestrator_plugins.gsm8k.problems import BUILT_IN, read
 
-from orchestrator.api import Action, ConfigError, Speaks, Split, load_registry
+from orchestrator.api import Action, ConfigError, Finish, Speaks, Split, load_registry
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +17,10 @@ def registry():
     return load_registry(["gsm8k"])
 
 
-def play(environment, task, text):
+def play(environment, task, text, finish=Finish.STOP):
     episode = environment.start(task, seed=0)
     assert episode.open() == task.prompt
-    feedback = episode.step(Action(tokens=(), logprobs=(), text=text))
+    feedback = episode.step(Action(tokens=(), logprobs=(), text=text, finish=finish))
     episode.close()
     return feedback
 
@@ -57,6 +57,58 @@ def play(environment, task, text):
 )
 def test_marked_numbers_are_found(text, expected):
     assert marked_number(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("#### 1e3", 1000),
+        ("#### 1.5E-2.", Fraction(15, 1000)),
+        (r"#### 1.5 \times 10^{3}", 1500),
+        ("#### 2\N{MULTIPLICATION SIGN}10^-1", Fraction(1, 5)),
+        ("#### 1e3 litres", 1000),
+        ("#### 3 eggs", 3),
+        ("#### 7e", 7),
+        (r"\boxed{1{,}080}", 1080),
+        (r"\boxed{10,\!080}", 10080),
+        (r"\boxed{1\,080}", 1080),
+        ("#### 1 080", 1080),
+        ("#### 1 080 000.5", Fraction("1080000.5")),
+        ("#### 1\N{NO-BREAK SPACE}080", 1080),
+        ("#### 1\N{NARROW NO-BREAK SPACE}080\N{THIN SPACE}200", 1080200),
+        ("#### 2 1/2", Fraction(5, 2)),
+        ("#### 10 80", 10),  # no thousands
+        ("#### \N{EN DASH}7", -7),
+        ("#### $\N{EN DASH}7", -7),
+        ("#### 5 + 13 = 18", 18),
+        ("#### 5+13 = 9 + 9 = 18 apples", 18),
+        (r"\boxed{3 \times (4 + 2) = 18}", 18),
+        ("#### $5 - $8 = -$3", -3),
+        ("#### 2^10 = 1024", 1024),
+        ("The answer is 2 x 9 = 18.", 18),
+        ("#### x = 18", 18),
+        ("The answer is 18. Check: 9 + 9 = 20", 18),  # what follows the answer is not the answer
+    ],
+)
+def test_numbers_as_people_and_models_write_them(text, expected):
+    assert marked_number(text) == expected
+
+
+@pytest.mark.parametrize("text", ["#### 5 + 13", "#### 5\N{EN DASH}10", "#### 1e99999999", "#### 5 + 13 = ?"])
+def test_what_is_no_one_number_is_no_mark(text):
+    assert marked_number(text) is None
+
+
+def test_half_an_answer_is_not_graded_by_its_last_number(registry):
+    environment = registry.build("environment", "gsm8k", {})
+    task = next(iter(environment.tasks(Split.TRAIN)))
+
+    def graded(text, finish):
+        return play(environment, task, text, finish).metrics
+
+    assert graded(f"so far {task.reference}", Finish.STOP)["correct"] == 1.0
+    assert graded(f"so far {task.reference}", Finish.LENGTH) == {"correct": 0.0, "format_ok": 0.0}
+    assert graded(f"#### {task.reference}", Finish.LENGTH)["correct"] == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "####", "#### none", "\\boxed{}", "there are 5 of them", "#### 3/0"])

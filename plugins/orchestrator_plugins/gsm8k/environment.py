@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from random import Random
 
-from orchestrator.api import Action, Feedback, Message, Messages, Speaks, Split, Task
+from orchestrator.api import Action, Feedback, Finish, Message, Messages, Speaks, Split, Task
 
 from .config import Gsm8kConfig
 from .numbers import agree, last_number, marked_number, write
@@ -68,7 +68,8 @@ class Gsm8kEpisode:
     def step(self, action: Action) -> Feedback:
         text = action.text or ""
         marked = marked_number(text)
-        number = last_number(text) if marked is None and self._config.last_number else marked
+        ended = action.finish is not Finish.LENGTH  # the last number of half an answer is no answer
+        number = last_number(text) if marked is None and ended and self._config.last_number else marked
         correct = number is not None and agree(number, self._right)
         metrics = {"correct": float(correct), "format_ok": float(marked is not None)}
         if number is not None:
