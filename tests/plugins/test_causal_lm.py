@@ -10,6 +10,7 @@ import torch
 from orchestrator_plugins.causal_lm import statistics
 from orchestrator_plugins.causal_lm.config import CausalLMConfig
 from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
+from orchestrator_plugins.causal_lm.tokenizer import CharacterTokenizer
 
 from orchestrator.api import (
     Action,
@@ -376,7 +377,7 @@ def test_an_action_ends_with_its_terminator(forward):
 
 def test_an_action_without_terminator_is_cut_at_its_limit():
     policy = build(noise=0.02)
-    letter = policy.renderer.rendering.encode("k")[0]
+    letter = policy.renderer.action("k")[0]
     favour(policy, letter)
 
     short, long = policy.act([context("5"), context("5")], [Sampling(max_tokens=3), Sampling(max_tokens=6)])
@@ -421,7 +422,7 @@ def test_a_full_window_names_the_conversations_that_fill_it():
 
 def test_packed_rows_say_where_each_number_belongs():
     policy = build()
-    encode = policy.renderer.rendering.encode
+    encode = CharacterTokenizer().encode
     turns = (
         Turn(
             observation=({"role": "user", "content": "ab"},),
@@ -493,7 +494,7 @@ def test_inputs_padded_on_the_left_are_refused():
 def test_demonstrations_are_encoded_with_their_terminator():
     policy = build()
 
-    assert policy.encode(["1+2"]) == [(*policy.renderer.rendering.encode("1+2"), 1)]
+    assert policy.encode(["1+2"]) == [(*CharacterTokenizer().encode("1+2"), 1)]
 
 
 def test_a_model_learns_demonstrations_by_gradient_descent():

@@ -13,7 +13,8 @@ from orchestrator_plugins.causal_lm.config import CausalLMConfig, ModelConfig, p
 from orchestrator_plugins.causal_lm.loading import load
 from orchestrator_plugins.causal_lm.module import plain_weights
 from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
-from orchestrator_plugins.causal_lm.rendering import PlainRendering, Renderer, rendering_of
+from orchestrator_plugins.causal_lm.rendering import PlainRendering, Renderer
+from orchestrator_plugins.causal_lm.templates import rendering_of
 from orchestrator_plugins.causal_lm.tokenizer import CharacterTokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (

@@ -13,7 +13,8 @@ from torch import nn
 
 from .architecture import Transformer
 from .config import NO_PEFT, LoraConfig, ModelConfig, looks_local, missing_model
-from .rendering import PlainRendering, Renderer, rendering_of
+from .rendering import PlainRendering, Renderer
+from .templates import rendering_of
 from .tiny import build_tiny
 from .tokenizer import CharacterTokenizer
 
