@@ -41,6 +41,7 @@ from orchestrator.contract.parts import Facts, Part, facts_of
 from orchestrator.contract.roles import (
     AdvantageEstimator,
     BetweenRounds,
+    Bounded,
     Collect,
     Environment,
     Episode,
@@ -168,6 +169,7 @@ __all__ = [
     "AdvantageEstimator",
     "Batch",
     "BetweenRounds",
+    "Bounded",
     "Collect",
     "Column",
     "Command",

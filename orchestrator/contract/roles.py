@@ -217,6 +217,14 @@ class StepsTogether(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A policy whose contexts are of limited length: a demonstration that does not fit fails, and no other with it."""
+
+    def room(self, contexts: Sequence[Context]) -> Sequence[int]:
+        """Tokens that an action may have in each context; 0 or less where the context itself is too long."""
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """A policy that must know, before anything else, what world it acts in and which statistics it will owe."""
 

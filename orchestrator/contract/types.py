@@ -262,7 +262,8 @@ class RolloutRequest:
 
     :ivar task: what to play
     :ivar count: how many plays
-    :ivar sampling: how to draw actions; None: the experiment's
+    :ivar sampling: how to draw actions, and the temperature of their log-probabilities; None: the experiment's, of
+        demonstrations 1
     :ivar seed: stands in place of the trial's, from which, with the step, the task and the place, each play's seed
         follows; None: the trial's
     :ivar demonstrate: play the task's demonstration through the real episode instead of asking the policy

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.contract.roles import StepsTogether
+from orchestrator.contract.roles import Bounded, StepsTogether
 from orchestrator.contract.types import (
     Action,
     Rollout,
@@ -68,6 +68,7 @@ class Collector:
         self.failures: list[Rollout] = []  # of the present step, kept for the transcript and the error message
         self._environment, self._policy, self._rewards = environment, policy, tuple(rewards)
         self._sampling = sampling or Sampling()
+        self._demonstrating = replace(self._sampling, temperature=1.0, top_p=1.0, top_k=0)  # nobody drew these
         self._max_turns, self._concurrent = max_turns, concurrent
         self._together = isinstance(environment, StepsTogether)
         self._seed, self._phase = seed, phase
@@ -142,7 +143,7 @@ class Collector:
                 task=request.task,
                 index=first + offset,
                 seed=derive_seed(base, self._phase, self._step, request.task.id, first + offset),
-                sampling=request.sampling or self._sampling,
+                sampling=request.sampling or (self._demonstrating if request.demonstrate else self._sampling),
                 script=self._script(request) if request.demonstrate else None,
             )
             for offset in range(request.count)
@@ -187,13 +188,14 @@ class Collector:
     def _advance(self, worlds: Sequence[World]) -> None:
         """Let everybody who is to act, act; then step every world once."""
         answers = iter(self._act([world for world in worlds if world.script is None]))
+        self._refuse_too_long([world for world in worlds if world.scripted is not None])
         started = time.perf_counter()
         moves = []
         for world in [world for world in worlds if world.pending]:
             if world.script is None:
                 moves.append((world, {agent: next(answers) for agent in world.pending}))
-            elif world.clock < len(world.script):
-                moves.append((world, {None: world.script[world.clock]}))
+            elif world.scripted is not None:
+                moves.append((world, {None: world.scripted}))
             else:
                 self._in_environment(world, world.miss_script)
         if self._together and moves:
@@ -258,6 +260,22 @@ class Collector:
             self.cost.generated_tokens += sum(len(action.tokens) for action in actions)
             self.cost.prompt_tokens += sum(action.context_tokens for action in actions)
             return actions
+
+    def _refuse_too_long(self, worlds: Sequence[World]) -> None:
+        """Fail demonstrations that a policy of limited context has no room for."""
+        if not worlds or not isinstance(self._policy, Bounded):
+            return
+        with blame(self._labels.get("policy")):
+            rooms = self._policy.room([context for world in worlds for context in world.contexts()])
+        for world, room in zip(worlds, rooms, strict=True):
+            wanted = len(world.scripted.tokens) if world.scripted else 0
+            if wanted > room:
+                said = (
+                    f"turn {world.clock + 1} of the demonstration has {wanted} tokens, and the policy's window has room "
+                    f"for {max(room, 0)}; take a model with a longer window, or leave the task out"
+                )
+                world.error, world.pending = Failure.of(ContextError(said)), {}
+                self._close(world)
 
     def _in_environment(self, world: World, call: Any, *arguments: Any) -> None:
         try:

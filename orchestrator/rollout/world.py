@@ -69,6 +69,11 @@ class World:
             for agent in self.pending
         ]
 
+    @property
+    def scripted(self) -> Action | None:
+        """What the demonstration does next; None: there is none, or it has ended."""
+        return self.script[self.clock] if self.script is not None and self.clock < len(self.script) else None
+
     def miss_script(self) -> None:
         raise ValueError(f"the demonstration of task {self.task.id!r} ended before its episode did")
 

@@ -27,9 +27,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from orchestrator.api import Action, Column, Context, Finish, Rollout, Sampling, Turn
+from orchestrator.api import Action, Column, Context, Finish, Rollout, RolloutRequest, Sampling, Split, Turn
+from orchestrator.rollout.collector import Collector
 from orchestrator.runs.checkpoint import load_newest, save_checkpoint
-from orchestrator.testing import make_plan, make_settings
+from orchestrator.testing import EchoEnvironment, make_plan, make_settings
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
@@ -336,6 +337,20 @@ def test_a_tiny_model_grows_by_its_words():
 
     assert loaded.lm.config.vocab_size == len(CharacterTokenizer()) + 6
     assert loaded.renderer.action("take lamp") == (len(CharacterTokenizer()), len(CharacterTokenizer()) + 5, 1)
+
+
+def test_a_demonstration_longer_than_the_window_fails_alone_and_the_rest_trains(folder):
+    policy = policy_at(folder)  # a window of 256 tokens
+    world = EchoEnvironment(["d" * 3, "d" * 400, "d" * 90])
+    tasks = list(world.tasks(Split.TRAIN))
+    collect = Collector(world, policy)
+
+    groups = collect([RolloutRequest(task=task, count=1, demonstrate=True) for task in tasks])
+    packed = policy.pack([rollout for group in groups for rollout in group.rollouts])
+
+    assert [len(group.rollouts) for group in groups] == [1, 0, 1]
+    assert "demonstration has 401 tokens" in str(collect.failures[0].error)
+    assert torch.isfinite(policy.columns(packed.inputs, frozenset({Column.LOGPROB}))[Column.LOGPROB]).all()
 
 
 def test_a_template_that_forgets_earlier_turns_is_refused():

@@ -47,7 +47,7 @@ class CausalLMPolicy:
 
         :raises ContextError: when a conversation fills the context window
         """
-        prompts = [self.renderer.context(context.observations, context.actions) for context in contexts]
+        prompts = self._prompts(contexts)
         full = tuple(place for place, prompt in enumerate(prompts) if len(prompt) >= self.context)
         if full:
             longest = max(len(prompts[place]) for place in full)
@@ -80,6 +80,10 @@ class CausalLMPolicy:
                 )
             )
         return actions
+
+    def room(self, contexts: Sequence[Context]) -> Sequence[int]:
+        """Tokens left of the context window; see ``Bounded``."""
+        return [self.context - len(prompt) for prompt in self._prompts(contexts)]
 
     def encode(self, texts: Sequence[str]) -> Sequence[tuple[int, ...]]:
         """Ids of actions given as text, terminator included."""
@@ -118,6 +122,9 @@ class CausalLMPolicy:
         (self._loaded.tokenizer.save if self._config.model.preset else self._loaded.tokenizer.save_pretrained)(
             directory
         )
+
+    def _prompts(self, contexts: Sequence[Context]) -> list[tuple[int, ...]]:
+        return [self.renderer.context(context.observations, context.actions) for context in contexts]
 
     def _make_engine(self, lean):
         if self._config.engine == "vllm":

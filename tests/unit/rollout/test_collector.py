@@ -329,6 +329,42 @@ def test_a_demonstration_shorter_than_its_episode_is_a_failed_rollout():
     assert "demonstration of task 'd' ended before its episode" in str(collect.failures[0].error)
 
 
+@pytest.mark.parametrize(("asked", "temperature"), [(None, 1.0), (Sampling(temperature=0.5), 0.5)])
+def test_demonstrations_are_measured_at_temperature_one_unless_asked(asked, temperature):
+    collect = Collector(Counting(), Echo(), sampling=Sampling(temperature=0.2, top_p=0.9, top_k=3, max_tokens=7))
+    task = Task(id="d", metadata={"turns": 1}, demonstration=("go",))
+    requests = [
+        RolloutRequest(task=task, count=1, demonstrate=True, sampling=asked),
+        RolloutRequest(task=task, count=1),
+    ]
+
+    shown, drawn = (group.rollouts[0] for group in collect(requests))
+
+    assert shown.sampling.temperature == temperature
+    assert (drawn.sampling.temperature, drawn.sampling.top_p, drawn.sampling.top_k) == (0.2, 0.9, 3)
+    if asked is None:
+        assert shown.sampling == Sampling(max_tokens=7)
+
+
+def test_a_demonstration_that_does_not_fit_the_policy_fails_alone():
+    class Small(Echo):
+        def room(self, contexts):
+            return [4 - len(context.actions) for context in contexts]
+
+    collect = Collector(Counting(), Small())
+    long, short = (
+        Task(id=id_, metadata={"turns": 2}, demonstration=said)
+        for id_, said in (("long", ("go", "abcd")), ("short", ("abcd", "abc")))
+    )
+
+    groups = collect([RolloutRequest(task=task, count=1, demonstrate=True) for task in (long, short)])
+
+    assert [len(group.rollouts) for group in groups] == [0, 1]
+    [failed] = collect.failures
+    assert failed.task_id == "long"
+    assert "turn 2 of the demonstration has 4 tokens, and the policy's window has room for 3" in str(failed.error)
+
+
 def test_agents_of_one_world_act_in_one_call_and_become_siblings():
     policy = Echo()
 
