@@ -6,6 +6,7 @@ OrchestratorError
 ├── PluginError                         a plugin cannot be used
 │   ├── PluginLoadError (ImportError)   it does not import
 │   └── PluginContractError (TypeError) it breaks the contract of a hook, component or role
+│       └── UndeclaredColumnError (KeyError) a component reads a statistic it did not declare
 └── TrialError (RuntimeError)           one trial failed; others go on
     ├── CheckpointError                 no readable checkpoint where one was expected
     ├── NonFiniteError                  losses or gradients stayed non-finite
@@ -83,6 +84,13 @@ class PluginLoadError(PluginError, ImportError):
 
 class PluginContractError(PluginError, TypeError):
     """A plugin breaks the contract of a hook, a component or a role."""
+
+
+class UndeclaredColumnError(PluginContractError, KeyError):
+    """A component reads a statistic that is not among its ``needs``."""
+
+    def __str__(self) -> str:  # KeyError would quote it
+        return " ".join(map(str, self.args))
 
 
 class TrialError(OrchestratorError, RuntimeError):

@@ -24,6 +24,8 @@ class Facts:
     :ivar needs_returns: of objectives: a critic learns from returns, which the estimator must set
     :ivar gives_returns: of estimators: whether they set returns; None: unknown beforehand
     :ivar counts_ahead: of objectives: masks follow from the batch alone, so that terms can be counted unweighed
+    :ivar vanishes_with_advantages: of objectives: where all advantages are 0, so are all terms and their gradients, and
+        ``terms`` changes nothing of its own; such optimiser steps are taken without a pass over the policy
     """
 
     least_siblings: int = 1
@@ -32,6 +34,7 @@ class Facts:
     needs_returns: bool = False
     gives_returns: bool | None = None
     counts_ahead: bool = False
+    vanishes_with_advantages: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,4 +137,5 @@ def facts_of(part: Part | Any) -> Facts:
         needs_returns=own.get("needs_returns", any(facts.needs_returns for facts in beneath)),
         gives_returns=own.get("gives_returns", given.pop() if len(given) == 1 else None),
         counts_ahead=own.get("counts_ahead", False),  # a wrapper may add masks of its own
+        vanishes_with_advantages=own.get("vanishes_with_advantages", False),  # and terms of its own
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -156,6 +157,7 @@ class Trial:
     :ivar rows: of metrics, as they are kept on disk
     :ivar record: of (step, metrics): keeps one row of metrics
     :ivar report: of (step, metrics): the same, and the sweep's scheduler sees it
+    :ivar passed_over: errors that watching plugins (hooks ``on_...``) raised so far, by plugin
     """
 
     id: str
@@ -167,6 +169,7 @@ class Trial:
     rows: Rows
     record: Callable[[int, Mapping[str, float]], None]
     report: Callable[[int, Mapping[str, float]], None]
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     @property
     def config(self) -> dict[str, Any]:

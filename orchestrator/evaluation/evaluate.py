@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from orchestrator.contract.metrics import from_plugin
 from orchestrator.contract.roles import Evaluates
 from orchestrator.contract.settings import Evaluation
 from orchestrator.contract.types import Rollout, RolloutGroup, RolloutRequest, Sampling, Score, Task
@@ -52,7 +53,7 @@ def evaluate(
     metrics = _score_metrics(groups, failed=len(failures))
     for plugin, measure in measures:
         with blame(plugin):
-            metrics |= {f"eval/{name}": float(value) for name, value in measure.evaluate(groups).items()}
+            metrics |= from_plugin(measure.evaluate(groups), "evaluate()", area="eval/")
     metrics["eval/tokens"] = float(collector.cost.generated_tokens - before)
     known = [_right(group, settings.success_at) for group in groups]
     right = [flags for flags in known if flags is not None]

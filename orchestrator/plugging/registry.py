@@ -47,6 +47,7 @@ _METHODS = {  # what a built object must have
     Role.OBJECTIVE: ("needs", "couples", "terms"),
 }
 
+_TAKEN_BY_SCORES = ("mean", "std")  # what the core says of all rewards together
 _REMEMBERED = 1024  # choices
 _BUILT_INSIDE: ContextVar[list[tuple[Choice, Part]] | None] = ContextVar("built inside", default=None)
 
@@ -263,6 +264,10 @@ class Registry:
             return [f"{where}: the name is taken by plugin {table[component.name][0]}; choose another name"]
         problems = _name_problems(component.name) + model_problems(component.config)
         problems += build_problems(component.build, role)
+        if role is Role.REWARD and component.name in _TAKEN_BY_SCORES:
+            problems.append(
+                f"its values would be the metric rollout/reward/{component.name}, which is the core's; rename it"
+            )
         if not problems and isinstance(component.build, str):
             component = replace(component, build=builder(component, package_of(info.module)))
         table[component.name] = (info, component)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.contract.metrics import COST
+from orchestrator.contract.metrics import COST, OBSERVERS
 from orchestrator.errors import ConfigError, Failure, Problem, blame
 from orchestrator.maths.power import Noise
 from orchestrator.runs import machine
@@ -173,7 +173,7 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
             f"{wide[worst]:.2g} ({worst}; {len(wide)} of {len(gaps)} trials above {GAP_LIMIT:g}). Expected below "
             "that in float32; a reduced precision explains more."
         )
-    watchers = {t.id: t.last["observers/errors"] for t in study.trials if t.last.get("observers/errors")}
+    watchers = {t.id: t.last[OBSERVERS] for t in study.trials if t.last.get(OBSERVERS)}
     if watchers:
         warnings.append(
             "Plugins that only watch raised errors (the log names them): "

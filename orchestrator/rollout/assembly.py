@@ -11,6 +11,7 @@ import torch
 
 from orchestrator.contract.batch import Batch, Packed
 from orchestrator.contract.types import Rollout, RolloutGroup, Score, Speaks
+from orchestrator.rollout.handed import expect_packed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,15 +25,14 @@ def assemble(policy: Policy, groups: Sequence[RolloutGroup]) -> Batch:
     ``max_tokens`` is the token limit of an action times the most turns of any rollout, so that
     ``Reduction.CONSTANT`` does not depend on padding.
 
-    :raises ValueError: no rollout at all, or the policy packed another number of rows
+    :raises ValueError: no rollout at all, or the policy packed them wrongly
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     scores = [score for group in groups for score in group.scores]
     if not rollouts:
         raise ValueError("no rollout to assemble")
-    packed = _on_device(policy.pack(rollouts), next(policy.module.parameters()).device)
-    if packed.mask.shape[0] != len(rollouts):
-        raise ValueError(f"pack gave {packed.mask.shape[0]} rows for {len(rollouts)} rollouts")
+    packed = expect_packed(policy.pack(rollouts), len(rollouts))
+    packed = _on_device(packed, next(policy.module.parameters()).device)
     device = packed.mask.device
     sizes = [len(group.rollouts) for group in groups]
     rewards = torch.tensor([score.value for score in scores], dtype=torch.float32, device=device)

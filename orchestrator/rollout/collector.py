@@ -23,6 +23,7 @@ from orchestrator.contract.types import (
 )
 from orchestrator.errors import ContextError, Failure, RolloutError, blame, caused_by
 from orchestrator.maths.seeding import derive_seed
+from orchestrator.rollout.handed import Language, expect_actions, expect_encoded, expect_requests
 from orchestrator.rollout.scoring import score_group
 from orchestrator.rollout.world import World
 
@@ -70,7 +71,7 @@ class Collector:
         self._sampling = sampling or Sampling()
         self._demonstrating = replace(self._sampling, temperature=1.0, top_p=1.0, top_k=0)  # nobody drew these
         self._max_turns, self._concurrent = max_turns, concurrent
-        self._together = isinstance(environment, StepsTogether)
+        self._together, self._language = isinstance(environment, StepsTogether), Language.of(environment)
         self._seed, self._phase = seed, phase
         self._labels = dict(labels or {})
         self.played = 0  # rollouts of the present step, failed ones included
@@ -86,6 +87,7 @@ class Collector:
 
     def __call__(self, requests: Sequence[RolloutRequest]) -> list[RolloutGroup]:
         """Play and score; one group per request, without the rollouts that failed (a group may be empty)."""
+        requests = expect_requests(requests)
         worlds = [world for place, request in enumerate(requests) for world in self._worlds(place, request)]
         self._play(worlds)
         rollouts: list[list[Rollout]] = [[] for _ in requests]
@@ -145,6 +147,7 @@ class Collector:
                 seed=derive_seed(base, self._phase, self._step, request.task.id, first + offset),
                 sampling=request.sampling or (self._demonstrating if request.demonstrate else self._sampling),
                 script=self._script(request) if request.demonstrate else None,
+                language=self._language,
             )
             for offset in range(request.count)
         ]
@@ -154,7 +157,7 @@ class Collector:
         if texts is None:
             raise ValueError(f"task {request.task.id!r} has no demonstration; this environment cannot demonstrate")
         with blame(self._labels.get("policy")):
-            encoded = self._policy.encode(texts)
+            encoded = expect_encoded(self._policy.encode(texts), texts)
         return tuple(
             Action(tokens=tuple(tokens), logprobs=(0.0,) * len(tokens), text=text)
             for text, tokens in zip(texts, encoded, strict=True)
@@ -244,9 +247,8 @@ class Collector:
             started = time.perf_counter()
             try:
                 with blame(self._labels.get("policy")):
-                    actions = self._policy.act([context for _, context in places], sampling)
-                    if len(actions) != len(places):
-                        raise ValueError(f"act returned {len(actions)} actions for {len(places)} contexts")
+                    contexts = [context for _, context in places]
+                    actions = expect_actions(self._policy.act(contexts, sampling), contexts, self._language.speaks)
             except ContextError as error:
                 if not error.contexts:
                     raise

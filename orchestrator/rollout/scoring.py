@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from orchestrator.contract.metrics import number
 from orchestrator.contract.types import Rollout, RolloutGroup, Score
 from orchestrator.errors import blame
+from orchestrator.rollout.handed import LARGEST_REWARD, expect_scores
 
 if TYPE_CHECKING:
     from orchestrator.contract.roles import Reward
@@ -19,25 +21,19 @@ def score_group(
     """Score the rollouts of a group together.
 
     :param rewards: (name, weight, reward); none: each episode's own rewards, by turn
-    :param labels: who to blame, by ``reward/NAME``
+    :param labels: who to blame, by ``reward/NAME`` and ``environment``
     :returns: one score per rollout: the weighted sum, with each reward's own value under its name. A reward that
         says which turn earned what keeps that placement; the others pay on the last turn. Where rewards compare
         siblings, ``against`` is their weighted mean.
-    :raises ValueError: a reward returned the wrong number of scores, or a value that is not finite
+    :raises ValueError: a reward returned the wrong number of scores, no ``Score``, or what cannot be learnt from
     """
     if not rewards:
-        return tuple(episode_score(rollout) for rollout in group.rollouts)
+        with blame((labels or {}).get("environment")):
+            return tuple(episode_score(rollout) for rollout in group.rollouts)
     columns = []
     for name, weight, reward in rewards:
         with blame((labels or {}).get(f"reward/{name}")):
-            scores = tuple(reward.score(group))
-            if len(scores) != len(group.rollouts):
-                raise ValueError(f"reward {name!r} gave {len(scores)} scores for {len(group.rollouts)} rollouts")
-            bad = [index for index, score in enumerate(scores) if not math.isfinite(score.value)]
-            if bad:
-                raise ValueError(
-                    f"reward {name!r} gave {scores[bad[0]].value} to rollout {bad[0]} of task {group.task.id!r}"
-                )
+            scores = expect_scores(reward.score(group), group, name)
         columns.append((name, weight, scores))
     return tuple(
         _combine([(name, weight, scores[index]) for name, weight, scores in columns], len(rollout.turns))
@@ -46,13 +42,23 @@ def score_group(
 
 
 def episode_score(rollout: Rollout) -> Score:
-    """The sum of what the environment paid, kept by turn."""
+    """The sum of what the environment paid, kept by turn.
+
+    :raises ValueError: the sum is too large to learn from
+    """
     turns = tuple(turn.reward for turn in rollout.turns)
-    return Score(value=math.fsum(turns), turns=turns)
+    value = number(
+        math.fsum(turns), f"the rewards of an episode of task {rollout.task_id!r}: their sum", largest=LARGEST_REWARD
+    )
+    return Score(value=value, turns=turns)
 
 
 def _combine(scores: Sequence[tuple[str, float, Score]], turns: int) -> Score:
-    value = math.fsum(weight * score.value for _, weight, score in scores)
+    value = number(
+        math.fsum(weight * score.value for _, weight, score in scores),
+        "the weighted sum of the rewards",
+        largest=LARGEST_REWARD,
+    )
     parts: dict[str, float] = {}
     for name, _, score in scores:
         parts.update({name: score.value, **{f"{name}/{part}": v for part, v in score.parts.items()}})

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.contract.types import Action, Context, Observation, Rollout, Sampling, Stop, Task, Turn
+from orchestrator.contract.metrics import number
+from orchestrator.contract.types import (
+    Action,
+    Context,
+    Feedback,
+    Observation,
+    Rollout,
+    Sampling,
+    Speaks,
+    Stop,
+    Task,
+    Turn,
+)
 from orchestrator.errors import Failure
 from orchestrator.maths.seeding import derive_seed
+from orchestrator.rollout.handed import LARGEST_REWARD, Language, expect_feedback, expect_metrics, sent_back
 
 
 @dataclass(slots=True)
@@ -31,6 +43,7 @@ class World:
     seed: int
     sampling: Sampling
     script: tuple[Action, ...] | None
+    language: Language = Language(None)  # noqa: RUF009  frozen
     episode: Any = None
     several: bool = False
     clock: int = 0
@@ -88,29 +101,42 @@ class World:
         """Take in what the episode answered to the actions of this step."""
         if isinstance(answer, Exception):
             raise answer
-        feedback = answer if self.several else {None: answer}
+        feedback = self._expected(answer)
         shown, self.pending = self.pending, {}
         for agent, action in actions.items():
-            answer = feedback.get(agent)
+            earned = feedback.get(agent)
             seat = self.seats[agent]
             seat.actions.append(action)
-            paid = answer.reward if answer is not None else 0.0
-            seat.turns.append(Turn(observation=shown[agent], action=action, reward=float(paid), step=self.clock))
+            reward = earned[1] if earned is not None else 0.0
+            seat.turns.append(Turn(observation=shown[agent], action=action, reward=reward, step=self.clock))
         self.clock += 1
-        for agent, answer in feedback.items():
-            self.metrics.update(answer.metrics)
-            if not math.isfinite(answer.reward):
-                raise ValueError(f"the reward of step {self.clock - 1} is {answer.reward}; expected a finite number")
-            if agent not in actions and answer.reward:
-                raise ValueError(f"agent {agent!r} did not act in this step but is paid {answer.reward}")
-            if answer.done and answer.truncated:
+        for agent, (said, paid) in feedback.items():
+            self.metrics.update(expect_metrics(said.metrics))
+            if agent not in actions and paid:
+                raise ValueError(f"agent {agent!r} did not act in this step but is paid {paid}")
+            if said.done and said.truncated:
                 self.stop = Stop.TURNS
-                if answer.observation is not None:
-                    self.cut_at[agent] = answer.observation
-            elif not answer.done and answer.observation is not None:
-                self._show(agent, answer.observation)
+                if said.observation is not None:
+                    self._look(agent, said.observation)
+                    self.cut_at[agent] = said.observation
+            elif not said.done and said.observation is not None:
+                self._show(agent, said.observation)
         if self.pending and self.clock >= max_turns:
             self.stop, self.cut_at, self.pending = Stop.TURNS, self.cut_at | self.pending, {}
+
+    def _expected(self, answer: Any) -> dict[str | None, tuple[Feedback, float]]:
+        """What each agent is answered, with its reward as a plain float."""
+        if self.several and not isinstance(answer, Mapping):
+            raise ValueError(
+                f"step() returned a {type(answer).__name__}; the episode opened with agents by name: expected a mapping of "
+                "agents to Feedback"
+            )
+        found: dict[str | None, tuple[Feedback, float]] = {}
+        for agent, said in answer.items() if self.several else [(None, answer)]:
+            expect_feedback(said, several=self.several)
+            paid = number(said.reward, f"the reward of step {self.clock}", largest=LARGEST_REWARD)
+            found[agent] = said, paid
+        return found
 
     def close(self) -> None:
         episode, self.episode = self.episode, None
@@ -138,6 +164,17 @@ class World:
             if seat.turns or self.error
         ]
 
+    def _look(self, agent: str | None, observation: Observation) -> None:
+        """Refuse an observation the policy could not read, or has read already."""
+        seat = self.seats.get(agent)
+        problems = [self.language.problem(observation)]
+        if self.language.speaks == Speaks.MESSAGES and seat is not None:
+            problems.append(sent_back(seat.observations[0], [action.text for action in seat.actions], observation))
+        found = [problem for problem in problems if problem]
+        if found:
+            raise ValueError("; ".join(found))
+
     def _show(self, agent: str | None, observation: Observation) -> None:
+        self._look(agent, observation)
         self.seats.setdefault(agent, Seat()).observations.append(observation)
         self.pending[agent] = observation

@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
+from orchestrator.contract.metrics import OBSERVERS
 from orchestrator.contract.parts import Part
 from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
 from orchestrator.contract.settings import RewardSpec, Settings
@@ -113,8 +115,21 @@ def _play(
         events.emit("on_trial_end", result=result)
     else:
         events.emit("on_trial_end", result=result)
+    result = _count_observers(result, trial)
     write_result(folder, result)
     return result
+
+
+def _count_observers(result: TrialResult, trial: Trial) -> TrialResult:
+    """Tell of the errors of watching plugins that no row counts: those of the last moments of a trial."""
+    errors = trial.passed_over.total()
+    told = 0.0
+    for row in trial.rows.rows():
+        told = row["metrics"].get(OBSERVERS, told)
+    if errors == told:
+        return result
+    trial.rows.append(result.step, "observers", metrics={OBSERVERS: float(errors)})
+    return replace(result, metrics={**result.metrics, OBSERVERS: float(errors)})
 
 
 def build(settings: Settings, registry: Registry, seed: int) -> Components:

@@ -56,6 +56,16 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
     return target
 
 
+def expect_saveable(state: Any) -> None:
+    """Find out whether a component's state could be saved, without saving it.
+
+    :raises TypeError: saying where in the state stands what a checkpoint does not hold
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state_dict() returned a {type(state).__name__}; expected a dict of JSON values and tensors")
+    _split(state, None, "")
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first, readable or not."""
     found = (path for path in folder.glob("step-*") if path.is_dir())
@@ -161,10 +171,14 @@ def _refuse_damage(path: Path) -> None:
         raise CheckpointError(f"checkpoint {path}: {'; '.join(damage)}")
 
 
-def _split(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
-    """Replace tensors by their place in a safetensors file."""
+def _split(value: Any, tensors: dict[str, Tensor] | None, path: str) -> Any:
+    """Replace tensors by their place in a safetensors file.
+
+    :param tensors: gets copies of them; None: only look
+    """
     if isinstance(value, torch.Tensor):
-        tensors[path] = value.detach().cpu().contiguous().clone()
+        if tensors is not None:
+            tensors[path] = value.detach().cpu().contiguous().clone()
         return {_TENSOR: path}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
@@ -177,7 +191,8 @@ def _split(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"state at {path or 'the top'} is a {type(value).__name__}; checkpoints hold JSON values and tensors"
+        f"state at {path or 'the top'} is a {type(value).__name__}; checkpoints hold JSON values and tensors, nested in dicts "
+        "with text keys and lists"
     )
 
 

@@ -19,14 +19,18 @@ class Events:
     def __init__(self, source: ComponentSource | None, trial: Trial):
         self._source, self._trial = source, trial
         self._logged: set[tuple[str, str]] = set()
-        self.failures = 0
+
+    @property
+    def failures(self) -> int:
+        """Errors of the plugins that watch the trial, whoever told them of what."""
+        return self._trial.passed_over.total()
 
     def emit(self, hook: str, **arguments: Any) -> None:
         """Call an ``on_*`` hook with the trial and the arguments."""
         if self._source is None:
             return
         for info, error in self._source.notify(hook, trial=self._trial, **arguments):
-            self.failures += 1
+            self._trial.passed_over[info.name] += 1
             if (info.name, hook) not in self._logged:
                 self._logged.add((info.name, hook))
                 failure = Failure.of(error)

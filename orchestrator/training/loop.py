@@ -12,6 +12,7 @@ from dataclasses import fields
 import torch
 
 from orchestrator.contract.markers import hookimpl
+from orchestrator.contract.metrics import OBSERVERS, from_plugin
 from orchestrator.contract.parts import labels_of
 from orchestrator.contract.plan import Components, Rows, Trial
 from orchestrator.contract.roles import Evaluates, Reports
@@ -21,6 +22,7 @@ from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, failed_groups, rollout_error
+from orchestrator.rollout.handed import expect_groups, expect_tasks
 from orchestrator.rollout.metrics import rollout_metrics
 from orchestrator.runs.layout import TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
@@ -106,15 +108,19 @@ class Training:
     def run(self) -> TrialResult:
         """Train to the schedule's end or the budget's, whichever comes first."""
         progress, evaluation = self.begin(), self.settings.evaluation
-        metrics = _last_metrics(self.ledger)
+        metrics, began = _last_metrics(self.ledger), progress.step
+        self.saves.rehearse()
         if progress.step == 0 and evaluation.first and progress.evaluated < 0:
             metrics |= self._evaluate()
         while progress.step < self.settings.schedule.steps and not progress.spent(self.settings.budget, self.workers):
             metrics |= self.one_step()
+            if progress.step == began + 1:  # state that only grows in a step
+                self.saves.rehearse()
             if evaluation.every and progress.step % evaluation.every == 0:
                 metrics |= self._evaluate()
             if self.settings.checkpoints.every and progress.step % self.settings.checkpoints.every == 0:
                 self._save()
+        self.trainer.refuse_to_have_learnt_nothing()
         if progress.evaluated != progress.step:
             metrics |= self._evaluate()
         if self.saves.step != progress.step:
@@ -137,8 +143,9 @@ class Training:
             self.rounds.begin(first=True)
             return self.progress
         self._count_into(progress)
+        self.trial.passed_over.update(progress.observer_errors)
         self.tasks.skip(progress.tasks)
-        self.ledger.rewind(progress.step, evaluation=progress.evaluated)
+        self.ledger.rewind(progress.step, evaluation=progress.evaluated, observers=-1)
         self.evaluations.rewind(progress.evaluated)
         logger.info("trial %s continues after step %s", self.trial.id, progress.step)
         return progress
@@ -159,7 +166,7 @@ class Training:
         self.events.emit("on_rollouts", step=step, groups=[*groups, *failed_groups(groups, self.collector.failures)])
         metrics |= self._update(self._kept(groups))
         metrics["train/skipped_updates"] = float(self.trainer.skipped)
-        metrics["observers/errors"] = float(self.events.failures)
+        metrics[OBSERVERS] = float(self.events.failures)
         metrics["time/sample_seconds"] = sampled - began
         metrics["time/update_seconds"] = time.perf_counter() - sampled
         metrics = finite(metrics | self._costs())
@@ -174,7 +181,8 @@ class Training:
         self.progress.tasks = self.tasks.taken
         self.collector.begin(self.progress.step, version=self.trainer.updates)
         with self.weights.loaded(self.rounds.acting), blame(self.parts["sampler"].whom):
-            return self.collector.settle(self.components.sampler.sample(tasks, self.collector))
+            groups = expect_groups(self.components.sampler.sample(tasks, self.collector))
+            return self.collector.settle(groups)
 
     def _update(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Train on the groups of a step; its metrics."""
@@ -197,7 +205,8 @@ class Training:
         metrics: dict[str, float] = {}
         for _, part in self.parts[role].able(Reports, role):
             with blame(part.whom):
-                metrics = {**part.component.report(), **metrics}  # where names meet, the outer one speaks
+                found = from_plugin(part.component.report(), "report()")
+                metrics = {**found, **metrics}  # where names meet, the outer one speaks
         return metrics
 
     def _kept(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
@@ -218,6 +227,7 @@ class Training:
         settings, step = self.settings.evaluation, self.progress.step
         with blame(self.parts["environment"].whom):
             tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
+            expect_tasks(tasks, "EVAL")
         able = (part for path, root in self.parts.items() for _, part in root.able(Evaluates, path))
         with self.rounds.showing(step):
             result = evaluate(
@@ -236,6 +246,7 @@ class Training:
         return metrics
 
     def _save(self) -> None:
+        self.progress.observer_errors = dict(self.trial.passed_over)
         path = None if self.workers.rank else self.saves.write(self.progress)
         if path is not None:
             self.events.emit("on_checkpoint", step=self.progress.step, directory=path)

@@ -20,6 +20,7 @@ class Progress:
     evaluated: int = -1  # the last step that was evaluated after
     tasks: int = 0  # training tasks taken from the environment
     trained_tokens: int = 0
+    observer_errors: dict[str, int] = field(default_factory=dict)  # of plugins that watch, when it was saved
     cost: Cost = field(default_factory=Cost)  # of training rollouts
     evaluation_cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0  # of earlier processes of this trial
@@ -57,6 +58,7 @@ class Progress:
             "cost": asdict(self.cost),
             "evaluation_cost": asdict(self.evaluation_cost),
             "trained_tokens": self.trained_tokens,
+            "observer_errors": self.observer_errors,
             "seconds": self.elapsed(),
             "tasks": self.tasks,
         }
@@ -70,6 +72,7 @@ class Progress:
             cost=Cost(**state["cost"]),
             evaluation_cost=Cost(**state["evaluation_cost"]),
             trained_tokens=state["trained_tokens"],
+            observer_errors=state.get("observer_errors", {}),  # earlier versions forgot them
             seconds=state["seconds"],
             tasks=state["tasks"],
         )

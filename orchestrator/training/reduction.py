@@ -168,6 +168,16 @@ def weigh(term: LossTerm, batch: Batch, denominators: Denominators, key: Key | N
     return term.coefficient * values.sum() / count.total.clamp(min=1)
 
 
+def shape_of(term: LossTerm, batch: Batch) -> str:
+    """Whether a term's values stand for ``tokens``, ``rows`` or ``groups``.
+
+    :raises ValueError: their shape fits none of these, or not the reduction, or the mask does not fit them
+    """
+    kind = _kind(term, batch)
+    _mask(term, batch, kind)
+    return kind
+
+
 def term_count(term: LossTerm, batch: Batch, denominators: Denominators) -> Count:
     """Count what a term with a mask of its own is divided by, in one micro-batch."""
     kind = _kind(term, batch)

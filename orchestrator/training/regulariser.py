@@ -59,6 +59,11 @@ class Regulariser:
         """Whether the estimator must set returns, for a critic to learn from."""
         return self.value_weight > 0
 
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether no weight is above 0: the objective then has no terms but its own."""
+        return not (self.kl_weight > 0 or self.entropy_weight > 0 or self.value_weight > 0)
+
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> tuple[tuple[LossTerm, ...], dict[str, Mean]]:
         """Unreduced terms [B, T] of one micro-batch, and the metrics ``train/kl_reference`` and ``train/entropy``.
 

@@ -10,7 +10,8 @@ from typing import Any
 from orchestrator.contract.batch import Weights
 from orchestrator.contract.parts import Part
 from orchestrator.contract.roles import Stateful
-from orchestrator.runs.checkpoint import load_newest, save_checkpoint
+from orchestrator.errors import blame
+from orchestrator.runs.checkpoint import expect_saveable, load_newest, save_checkpoint
 from orchestrator.training.progress import Progress
 from orchestrator.training.rounds import Rounds
 from orchestrator.training.trainer import Trainer
@@ -44,7 +45,7 @@ class Saves:
             **progress.state_dict(),
             "trainer": self._trainer.state_dict(),
             "weights": self._weights.state_dict(),
-            "components": {path: component.state_dict() for path, component in self._stateful()},
+            "components": self._states(),
         }
         if shown != Weights.CURRENT:
             state["start"] = self._weights.current()  # the module file holds the result
@@ -75,9 +76,10 @@ class Saves:
             self._weights.load(state["start"])
         self._weights.load_state_dict(state["weights"])
         self._trainer.load_state_dict(state["trainer"])
-        for path, component in self._stateful():
+        for path, part in self._stateful():
             if path in state["components"]:  # wrapped components stood in the state of those around them once
-                component.load_state_dict(state["components"][path])
+                with blame(part.whom):
+                    part.component.load_state_dict(state["components"][path])
         self._rounds.act_again()
         return Progress.from_state(self.step, state)
 
@@ -85,6 +87,21 @@ class Saves:
     def _policy(self) -> Any:
         return self._parts["policy"].component
 
-    def _stateful(self) -> Iterator[tuple[str, Any]]:
+    def rehearse(self) -> None:
+        """Find out whether the state of every component could be saved, before a checkpoint is due.
+
+        :raises TypeError: one holds what a checkpoint does not; blamed on its plugin
+        """
+        self._states()
+
+    def _states(self) -> dict[str, Any]:
+        states = {}
+        for path, part in self._stateful():
+            with blame(part.whom):
+                states[path] = part.component.state_dict()
+                expect_saveable(states[path])
+        return states
+
+    def _stateful(self) -> Iterator[tuple[str, Part]]:
         able = (found for path, part in self._parts.items() for found in part.able(Stateful, path))
-        return ((path, part.component) for path, part in able if not hasattr(part.component, "parameters"))
+        return ((path, part) for path, part in able if not hasattr(part.component, "parameters"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.contract.types import Split, Task
 from orchestrator.errors import blame
+from orchestrator.rollout.handed import expect_tasks
 
 
 class Tasks:
@@ -21,7 +22,7 @@ class Tasks:
     def take(self, count: int) -> list[Task]:
         """The next tasks.
 
-        :raises ValueError: the environment has none
+        :raises ValueError: the environment has none, or gives what is no task
         """
         with blame(self._label):
             taken = list(itertools.islice(self._stream, count))
@@ -31,6 +32,7 @@ class Tasks:
                 if not more:
                     raise ValueError("the environment has no training task")
                 taken += more
+            expect_tasks(taken, "TRAIN")
         self.taken += count
         return taken
 

@@ -18,12 +18,24 @@ from orchestrator.contract.parts import facts_of
 from orchestrator.contract.roles import ScalesGradient
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import Couples
-from orchestrator.errors import NonFiniteError, blame
+from orchestrator.errors import NonFiniteError, accuse, blame
 from orchestrator.maths.seeding import derive_seed
+from orchestrator.training.diagnosis import Finding, look_into
 from orchestrator.training.distributed import Workers
+from orchestrator.training.gradients import Sums
+from orchestrator.training.handed import (
+    Declared,
+    declared_to,
+    expect_columns,
+    expect_credit,
+    expect_factor,
+    expect_terms,
+)
+from orchestrator.training.idling import Idling
 from orchestrator.training.optimisation import learning_rate_factor, make_optimizer, set_learning_rate
-from orchestrator.training.reduction import Denominators, counting_needed, keyed, override_reduction, weigh
+from orchestrator.training.reduction import Denominators, counting_needed, override_reduction
 from orchestrator.training.slicing import group_rows, microbatches, minibatches, take_rows
+from orchestrator.training.tally import Tally
 from orchestrator.training.weights import WeightStore
 
 logger = logging.getLogger(__name__)
@@ -61,6 +73,8 @@ class Trainer:
         self.updates = 0  # optimiser steps taken
         self.skipped = 0  # updates skipped for non-finite numbers, in all
         self._skipped_in_a_row = 0
+        self._bad: Batch | None = None  # of the last update that was skipped
+        self._idling = Idling(objective, policy.module, self._named, self._workers)
         self.fresh_optimizer()
 
     def fresh_optimizer(self) -> None:
@@ -88,20 +102,32 @@ class Trainer:
             self._weights.forget(Weights.OLD)  # the next update's old weights are others
 
     def _update(self, batch: Batch, step: int, count: int, *, single: bool, fresh: bool) -> dict[str, float]:
-        schedule = self._settings.schedule
-        batch = self._credited(self._frozen(batch, self._needed_before(single)))
-        tally = _Tally(self._workers)
+        schedule, before = self._settings.schedule, self._needed_before(single)
+        if self._credit_needs or not self._idling.declared:
+            batch = self._credited(self._frozen(batch, before))
+        else:  # the credit shows whether there is anything to learn
+            batch = self._credited(batch)
+            batch = batch if self._idling.can_leave_out(batch) else self._frozen(batch, before)
+        tally = Tally(self._workers)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "minibatches", step) >> 1)
         gap: Tensor | None = None
+        idle = 0
         for epoch in range(schedule.epochs):
             for place, rows in enumerate(minibatches(batch, count, generator)):
                 mini = take_rows(batch, rows) if count > 1 else batch
                 progress = (step - 1) / max(schedule.steps, 1)
+                if self._idling.can_leave_out(mini):
+                    tally.add_idle(self._idling.leave_out())
+                    self._step(mini, tally, progress)
+                    idle += 1
+                    continue
                 found = self._optimise(mini, tally, progress, measure_gap=fresh and epoch == place == 0)
                 gap = found if found is not None else gap
         metrics = {**self._credit_metrics, **tally.metrics()}
         if gap is not None:
             metrics["train/act_train_logprob_gap"] = float(gap)
+        if self._idling.declared:
+            metrics["train/idle_updates"] = float(idle)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,12 +141,14 @@ class Trainer:
             "skipped": self.skipped,
             "in_a_row": self._skipped_in_a_row,
             "moments": moments,
+            "idling": self._idling.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` gave."""
         self.updates, self.skipped = state["updates"], state["skipped"]
         self._skipped_in_a_row = state["in_a_row"]
+        self._idling.load_state_dict(state.get("idling"))
         names = {id(parameter): name for name, parameter in self._named}
         ordered = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         moments = {place: state["moments"].get(names[id(parameter)]) for place, parameter in enumerate(ordered)}
@@ -159,35 +187,33 @@ class Trainer:
         if self._advantage is None:  # the score itself, on every token
             self._credit_metrics: dict[str, float] = {}
             return replace(batch, advantages=torch.where(batch.mask, batch.rewards[:, None], 0.0))
+        self._refuse_overflow(batch)
         with blame(self._labels.get("advantage")), torch.no_grad():
-            credit = self._advantage.estimate(batch)
-            if credit.advantages.shape != batch.mask.shape:
-                raise ValueError(
-                    f"advantages have shape {list(credit.advantages.shape)}; expected {list(batch.mask.shape)} [B, T]"
-                )
-        self._credit_metrics = {name: float(value) for name, value in credit.metrics.items()}
-        returns = None if credit.returns is None else credit.returns.detach()
-        return replace(batch, advantages=credit.advantages.detach(), returns=returns)
+            credit = expect_credit(self._advantage.estimate(declared_to("estimator", batch, self._credit_needs)), batch)
+        self._credit_metrics = dict(credit.metrics)
+        return replace(batch, advantages=credit.advantages, returns=credit.returns)
 
     # --- one optimiser step -------------------------------------------------------------------------------
 
-    def _optimise(self, mini: Batch, tally: _Tally, progress: float, *, measure_gap: bool) -> Tensor | None:
+    def _optimise(self, mini: Batch, tally: Tally, progress: float, *, measure_gap: bool) -> Tensor | None:
         parts = self._micro_rows(mini, self._objective.couples)
         micros = [take_rows(mini, rows) for rows in parts]
-        denominators, gap, sums = None, None, _Sums(self._parameters, isinstance(self._objective, ScalesGradient))
-        for micro in micros:
-            terms, current, micro = self._terms(micro)
-            if denominators is None:
-                denominators = self._denominators(mini, micros, terms)
-            sums.add(terms, micro, denominators)
-            tally.add(terms, micro, denominators)
-            if measure_gap and Column.LOGPROB in current and not bool(micro.demonstration.all()):
-                found = _largest_gap(micro, current[Column.LOGPROB].detach())
-                gap = found if gap is None else torch.maximum(gap, found)
-        norms = sums.finish(self._workers)
+        denominators, gap, sums = None, None, Sums(self._parameters, isinstance(self._objective, ScalesGradient))
+        with self._idling.watching() as seen:
+            for micro in micros:
+                terms, current, micro = self._terms(micro)
+                seen.update(term.name for term in terms.loss)
+                if denominators is None:
+                    denominators = self._denominators(mini, micros, terms)
+                sums.add(terms, micro, denominators)
+                tally.add(terms, micro, denominators)
+                if measure_gap and Column.LOGPROB in current and not bool(micro.demonstration.all()):
+                    found = _largest_gap(micro, current[Column.LOGPROB].detach())
+                    gap = found if gap is None else torch.maximum(gap, found)
+            norms = sums.finish(self._workers)
         if isinstance(self._objective, ScalesGradient):
             with blame(self._labels.get("objective")):
-                factor = float(self._objective.factor(norms))
+                factor = expect_factor(self._objective.factor(norms), norms)
             sums.scale(factor)
             tally.note("train/gradient_factor", factor)
         for name, norm in norms.items():
@@ -195,7 +221,7 @@ class Trainer:
         self._step(mini, tally, progress)
         return gap
 
-    def _step(self, mini: Batch, tally: _Tally, progress: float) -> None:
+    def _step(self, mini: Batch, tally: Tally, progress: float) -> None:
         limit = self._settings.optimizer.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit or math.inf))
         tally.note("train/grad_norm", norm)
@@ -213,18 +239,54 @@ class Trainer:
     def _skip(self, mini: Batch, norm: float) -> None:
         self.skipped += 1
         self._skipped_in_a_row += 1
+        self._bad = mini
         limit = self._settings.update.non_finite_limit
         if self._skipped_in_a_row == 1:
             logger.warning("update skipped: the loss or the gradient (norm %s) is not finite", norm)
         if self._skipped_in_a_row >= limit:
-            saved = ""
+            raise self._overflow(f"{limit} updates in a row had a loss or gradient that is not finite")
+
+    def refuse_to_have_learnt_nothing(self) -> None:
+        """Fail a trial that skipped every one of its updates.
+
+        :raises NonFiniteError: blamed on the plugin at fault, where there is one
+        """
+        if self.skipped and not self.updates:
+            said = f"nothing was learnt: all {self.skipped} updates were skipped, their loss or gradient not finite"
+            raise self._overflow(said)
+
+    def _refuse_overflow(self, batch: Batch) -> None:
+        """Blame no estimator for frozen columns that are not finite."""
+        for need in sorted(self._credit_needs & batch.columns.keys()):
+            if bool((~batch.columns[need].isfinite() & batch.mask).any()):
+                said = f"the policy's {need.column} (of the {need.weights} weights) is not finite"
+                self._bad = batch
+                raise self._overflow(
+                    "the advantages cannot be estimated", Finding(said, None if self.updates else "policy")
+                )
+
+    def _overflow(self, said: str, finding: Finding | None = None) -> NonFiniteError:
+        """The error that ends the trial, blamed on the plugin at fault; the batch is kept.
+
+        :param finding: None: the pass is made again to find what is not finite
+        """
+        saved, why, whom = "", "", None
+        if self._bad is not None:
+            finding = finding or self._look_into(self._bad)
+            why, whom = f": {finding.said}", self._labels.get(finding.role or "")
             if self._keep_bad_batch is not None:
-                save_batch(mini, self._keep_bad_batch)
-                saved = f"; the last batch is in {self._keep_bad_batch}"
-            raise NonFiniteError(
-                f"{limit} updates in a row had a loss or gradient that is not finite{saved}. "
-                f"Try a smaller optimizer.lr, or look at the batch's rewards and advantages"
-            )
+                save_batch(self._bad, self._keep_bad_batch)
+                saved = f" The last batch is in {self._keep_bad_batch}."
+        blameless = finding is None or finding.role is None
+        remedy = " Try a smaller optimizer.lr, or look at the batch's rewards and advantages." if blameless else ""
+        return accuse(NonFiniteError(f"{said}{why}.{saved}{remedy}"), whom)
+
+    def _look_into(self, mini: Batch) -> Finding:
+        """Make the pass again and find what is not finite."""
+        micros = [take_rows(mini, rows) for rows in self._micro_rows(mini, self._objective.couples)]
+        denominators = self._denominators(mini, micros, self._terms(micros[0])[0])
+        passes = ((*self._terms(micro), denominators) for micro in micros)
+        return look_into(passes, self._policy.module, trained=self.updates > 0)
 
     def _terms(self, micro: Batch) -> tuple[Terms, Mapping[Column, Tensor], Batch]:
         wanted = frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs if n.weights == Weights.CURRENT)})
@@ -236,9 +298,18 @@ class Trainer:
             with torch.no_grad(), self._weights.loaded(need.weights):
                 columns[need] = self._columns(micro, frozenset({need.column}))[need.column]
         micro = replace(micro, columns=columns)
+        trained = torch.is_grad_enabled() and bool(self._parameters)
+        return self._asked(micro, current, trained=trained), current, micro
+
+    def _asked(self, micro: Batch, current: Mapping[Column, Tensor], *, trained: bool) -> Terms:
+        """What the objective makes of the columns it declared, of no others."""
+        needs = self._objective.needs
+        own = {Column.LOGPROB, *(need.column for need in needs if need.weights == Weights.CURRENT)}
+        shown = Declared({column: values for column, values in current.items() if column in own}, "objective")
         with blame(self._labels.get("objective")):
-            terms = self._objective.terms(micro, current)
-        return override_reduction(terms, self._settings.update.reduction), current, micro
+            terms = self._objective.terms(declared_to("objective", micro, needs), shown)
+            expect_terms(terms, micro, trained=trained)
+        return override_reduction(terms, self._settings.update.reduction)
 
     def _denominators(self, mini: Batch, micros: Sequence[Batch], terms: Terms) -> Denominators:
         denominators = Denominators.from_batch(mini)
@@ -258,112 +329,17 @@ class Trainer:
         blank = torch.zeros(micro.mask.shape, device=micro.mask.device)
         missing = {need: blank for need in self._objective.needs if need not in micro.columns}
         micro = replace(micro, columns={**micro.columns, **missing})
-        with blame(self._labels.get("objective")):
-            terms = self._objective.terms(micro, dict.fromkeys((n.column for n in self._objective.needs), blank))
-        return override_reduction(terms, self._settings.update.reduction)
+        current = dict.fromkeys((Column.LOGPROB, *(need.column for need in self._objective.needs)), blank)
+        return self._asked(micro, current, trained=False)
 
     def _columns(self, micro: Batch, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
+        trained = torch.is_grad_enabled() and bool(self._parameters)
         with blame(self._labels.get("policy")):
-            columns = self._policy.columns(micro.inputs, wanted)
-            missing = sorted(wanted - columns.keys())
-            if missing:
-                raise ValueError(f"the policy did not compute {missing}; the advantage or the objective needs it")
-        return columns
+            return expect_columns(self._policy.columns(micro.inputs, wanted), wanted, micro.mask, trained=trained)
 
     def _micro_rows(self, batch: Batch, couples: Couples) -> list[Tensor]:
         update = self._settings.update
         return microbatches(batch, couples, max_rows=update.micro_batch_rows, max_tokens=update.micro_batch_tokens)
-
-
-class _Sums:
-    """Gradients summed over micro-batches: those to be scaled, the others, and one per probe."""
-
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], scales: bool):
-        self._parameters, self._scales = parameters, scales
-        self._kept: dict[str, list[Tensor]] = {}
-
-    def add(self, terms: Terms, micro: Batch, denominators: Denominators) -> None:
-        losses: dict[str, list[Tensor]] = {}
-        for key, term in keyed(terms, "loss"):
-            kind = "loss" if self._scales and term.scaled else "plain"
-            losses.setdefault(kind, []).append(weigh(term, micro, denominators, key))
-        for key, term in keyed(terms, "probe"):
-            losses.setdefault(f"probe/{term.name}", []).append(weigh(term, micro, denominators, key))
-        summed = {kind: torch.stack(parts).sum() for kind, parts in losses.items()}
-        plain = summed.pop("plain", None)
-        for kind, loss in summed.items():
-            if kind not in self._kept:  # also where nothing has a gradient here: workers add up the same kinds
-                self._kept[kind] = [torch.zeros_like(p) for p in self._parameters]
-            if not loss.requires_grad:
-                continue
-            grads = torch.autograd.grad(loss, self._parameters, retain_graph=True, allow_unused=True)
-            for total, grad in zip(self._kept[kind], grads, strict=True):
-                if grad is not None:
-                    total.add_(grad)
-        if plain is not None and plain.requires_grad:
-            plain.backward()
-
-    def finish(self, workers: Workers) -> dict[str, float]:
-        """Add up over workers; returns the norm of each probe by its name and of the scaled terms as ``loss``."""
-        workers.sum_gradients(self._parameters)
-        norms = {}
-        for kind, held in self._kept.items():
-            if workers.size > 1:
-                held[:] = [workers.total(total) for total in held]
-            norms[kind.removeprefix("probe/")] = float(torch.nn.utils.get_total_norm(held))
-        return norms
-
-    def scale(self, factor: float) -> None:
-        """Apply the scaled terms' gradient, multiplied by the factor."""
-        for parameter, total in zip(self._parameters, self._kept.get("loss", ()), strict=False):
-            scaled = total.mul_(factor)
-            parameter.grad = scaled if parameter.grad is None else parameter.grad.add_(scaled)
-
-
-class _Tally:
-    """Metrics of an update phase: losses averaged over optimiser steps, means over everything they counted."""
-
-    def __init__(self, workers: Workers):
-        self._workers = workers
-        self._losses: list[dict[str, Tensor]] = []
-        self._open: dict[str, Tensor] = {}
-        self._means: dict[str, list[Any]] = {}
-        self._notes: dict[str, list[float]] = {}
-
-    def add(self, terms: Terms, micro: Batch, denominators: Denominators) -> None:
-        for key, term in keyed(terms, "loss"):
-            part = weigh(term, micro, denominators, key).detach()
-            self._open[term.name] = self._open[term.name] + part if term.name in self._open else part
-        for name, mean in terms.metrics.items():
-            total, count = self._means.setdefault(name, [0.0, 0.0])
-            self._means[name] = [total + _plain(mean.total), count + _plain(mean.count)]
-
-    def note(self, name: str, value: float) -> None:
-        self._notes.setdefault(name, []).append(value)
-
-    def last_loss_is_finite(self) -> bool:
-        local = all(bool(torch.isfinite(value).all()) for value in self._open.values())
-        return self._workers.maximum(0.0 if local else 1.0) == 0.0
-
-    def step_done(self) -> None:
-        self._losses.append(self._open)
-        self._open = {}
-
-    def metrics(self) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for name in {name for losses in self._losses for name in losses}:
-            values = [float(losses[name]) for losses in self._losses if name in losses]
-            found[f"loss/{name}"] = sum(values) / len(values)
-        if found:
-            found["loss/total"] = sum(found.values())
-        for name, (total, count) in self._means.items():
-            pair = torch.tensor([float(total), float(count)], dtype=torch.float64)
-            total, count = self._workers.total(pair).tolist()
-            if count > 0:
-                found[name] = total / count
-        for name, values in self._notes.items():
-            found[name] = sum(values) / len(values)
-        return dict(sorted(found.items()))
 
 
 def save_batch(batch: Batch, path: Path) -> None:
@@ -379,7 +355,3 @@ def save_batch(batch: Batch, path: Path) -> None:
 def _largest_gap(micro: Batch, logprobs: Tensor) -> Tensor:
     sampled = micro.mask & ~micro.demonstration[:, None]
     return torch.where(sampled, (logprobs - micro.behaviour_logprobs).abs(), 0.0).max()
-
-
-def _plain(value: Tensor | float) -> Tensor | float:
-    return value.detach() if isinstance(value, Tensor) else value

@@ -7,37 +7,35 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from orchestrator.contract.batch import Batch, Credit
+from orchestrator.contract.batch import Batch
+from orchestrator.errors import UndeclaredColumnError
 from orchestrator.testing.batches import make_batch, make_outputs, pad_batch
 from orchestrator.testing.checks.batches import accepted, changed, copied
 from orchestrator.testing.checks.metrics import metric_problems
 from orchestrator.testing.checks.objective import TOLERANCE
+from orchestrator.training.handed import declared_to, expect_credit
 
 
 def check_advantage(build: Callable[[], Any], **_: Any) -> list[str]:
     """Broken rules of an advantage estimator."""
-    batches, refusals = accepted(lambda batch: build().estimate(batch), build().needs)
+    needs = build().needs
+    try:
+        batches, refusals = accepted(lambda batch: build().estimate(declared_to("estimator", batch, needs)), needs)
+    except UndeclaredColumnError as error:
+        return [str(error)]
     return list(dict.fromkeys([*refusals, *(p for batch in batches for p in _advantage_problems(build, batch))]))
 
 
 def _advantage_problems(build: Callable[[], Any], batch: Batch) -> list[str]:
     batch = replace(batch, advantages=None, returns=None)
     before = copied(batch)
-    credit = build().estimate(batch)
-    if not isinstance(credit, Credit):
-        return [f"estimate() returned a {type(credit).__name__}; expected Credit(advantages=...)"]
+    estimator = build()
+    try:
+        credit = expect_credit(estimator.estimate(declared_to("estimator", batch, estimator.needs)), batch)
+    except ValueError as error:
+        return [str(error)]
     problems = [f"estimate() changes the batch's {name} in place" for name in changed(batch, before)]
-    for name in ("advantages", "returns"):
-        tensor = getattr(credit, name)
-        if tensor is None and name == "returns":
-            continue
-        if not isinstance(tensor, Tensor) or tensor.shape != batch.mask.shape:
-            shape = list(getattr(tensor, "shape", ()))
-            problems.append(f"{name} have shape {shape}; expected [B, T] = {list(batch.mask.shape)}")
-        elif not torch.isfinite(tensor).all():
-            problems.append(f"{name} are not finite")
     problems += metric_problems(credit.metrics)
     if problems:
         return problems

@@ -21,6 +21,7 @@ from orchestrator.testing.checks.objective import check_objective
 from orchestrator.testing.checks.policy import check_policy
 from orchestrator.testing.checks.reward import check_reward
 from orchestrator.testing.checks.sampler import check_sampler
+from orchestrator.testing.checks.state import state_problems
 
 
 def check_component(
@@ -64,7 +65,9 @@ def check_component(
     if not problems:
         check = _CHECKS[role]
         try:
-            problems += check(build, environment=environment, group=group)
+            problems += check(build, name=name, environment=environment, group=group)
+            if isinstance(built, Stateful) and not problems and not hasattr(built, "parameters"):
+                problems += state_problems(built)
         except Exception as error:
             error.add_note(f"while checking {role} {name!r} against the contract")
             raise

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from zlib import crc32
 
+from orchestrator.contract.metrics import number
 from orchestrator.contract.roles import MultiAgentEpisode, StepsTogether
 from orchestrator.contract.types import (
     Action,
     Features,
-    Feedback,
     Observation,
     Speaks,
     Split,
     Task,
+)
+from orchestrator.rollout.handed import (
+    LARGEST_REWARD,
+    Language,
+    expect_feedback,
+    expect_metrics,
+    expect_tasks,
+    sent_back,
 )
 from orchestrator.testing.checks.metrics import metric_problems
 
@@ -32,6 +39,7 @@ def check_environment(build: Callable[[], Any], **_: Any) -> list[str]:
     for split, tasks in by_split.items():
         if not tasks:
             problems.append(f"tasks({split.name}) gives none")
+        expect_tasks(tasks, split.name)
         if tasks != list(islice(environment.tasks(split), 4)):
             problems.append(f"tasks({split.name}) gives other tasks when called again")
         if [task.id for task in tasks] != [task.id for task in islice(build().tasks(split), 4)]:
@@ -84,7 +92,9 @@ class _Play:
         self.log: list[str] = []
         self.steps, self.done = 0, False
         self._environment, self._random, self._texts = environment, random.Random(seed), texts
-        self._together = together
+        self._together, self._language = together, Language.of(environment)
+        self._first: dict[str | None, Observation] = {}
+        self._said: dict[str | None, list[str | None]] = {}
         episode = environment.start(task, seed)
         try:
             opened = self._one(environment.open_together([episode])) if together else episode.open()
@@ -99,18 +109,27 @@ class _Play:
             self.problems.append("open() names agents but the episode is no MultiAgentEpisode")
             return
         while pending and self.steps < limit:
-            for observation in pending.values():
-                self._look(observation)
+            for agent, observation in pending.items():
+                self._look(agent, observation)
+            if self.problems:
+                return
             actions = {agent: self._choose(observation) for agent, observation in pending.items()}
             given = actions if self.several else actions[None]
             if self._together:
                 answer = self._one(self._environment.step_together([episode], [given]))
             else:
                 answer = episode.step(given)
+            if self.several and not isinstance(answer, Mapping):
+                self.problems.append(f"step() gave a {type(answer).__name__}; expected a mapping of agents to Feedback")
+                return
             answers = answer if self.several else {None: answer}
             self.steps += 1
+            for agent, action in actions.items():
+                self._said.setdefault(agent, []).append(action.text)
             for agent, answer in answers.items():
                 self._read(agent, answer)
+            if self.problems:
+                return
             pending = {a: f.observation for a, f in answers.items() if not f.done and f.observation is not None}
         self.done = not pending
 
@@ -128,37 +147,24 @@ class _Play:
         text = self._random.choice(("a", "1 + 1", "look", "")) if self._texts is None else self._texts[self.steps]
         return Action(tokens=(*text.encode(), 256), logprobs=(0.0,) * (len(text.encode()) + 1), text=text)
 
-    def _look(self, observation: Observation) -> None:
-        self.log.append(_told(observation))
-        if self._environment.speaks == Speaks.MESSAGES:
-            if not (isinstance(observation, tuple) and all(set(m) >= {"role", "content"} for m in observation)):
-                self.problems.append(f"it speaks messages but shows {_told(observation)[:80]}")
-            return
-        if not isinstance(observation, Features):
-            self.problems.append(f"it speaks features but shows a {type(observation).__name__}")
-            return
-        sizes = (self._environment.features,), (self._environment.actions,)
-        if (observation.values.shape, observation.legal.shape) != sizes:
-            self.problems.append(
-                f"features of shape {observation.values.shape} and legal {observation.legal.shape}; expected {sizes}"
-            )
-        if str(observation.values.dtype) != "float32" or observation.legal.dtype != bool:
-            self.problems.append(
-                f"features are {observation.values.dtype} and legal {observation.legal.dtype}; "
-                f"expected float32 and bool"
-            )
-        if not observation.legal.any():
-            self.problems.append("an observation leaves no legal action")
+    def _look(self, agent: str | None, observation: Observation) -> None:
+        first = self._first.setdefault(agent, observation)
+        found = [self._language.problem(observation)]
+        if self._language.speaks == Speaks.MESSAGES:
+            found.append(sent_back(first, self._said.get(agent, ()), observation))
+        self.problems += [problem for problem in found if problem]
+        if not self.problems:
+            self.log.append(_told(observation))
 
     def _read(self, agent: str | None, answer: Any) -> None:
-        if not isinstance(answer, Feedback):
-            self.problems.append(f"step() gave a {type(answer).__name__}; expected Feedback")
+        try:
+            expect_feedback(answer, several=self.several)
+            number(answer.reward, f"the reward of step {self.steps - 1}", largest=LARGEST_REWARD)
+            expect_metrics(answer.metrics)
+        except ValueError as error:
+            self.problems.append(str(error))
             return
         self.log.append(f"{agent} {answer.reward} {answer.done} {sorted(answer.metrics.items())}")
-        if not math.isfinite(answer.reward):
-            self.problems.append(f"step() pays {answer.reward}")
-        if not answer.done and answer.observation is None and not self.several:
-            self.problems.append("step() shows nothing though the play is not done")
         self.problems += metric_problems(answer.metrics)
 
 

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.contract.batch import Batch, Column, LossTerm, Mean, Need, Terms, Weights
+from orchestrator.contract.batch import Batch, Column, Mean, Need, Terms, Weights
 from orchestrator.contract.roles import ScalesGradient
 from orchestrator.contract.types import (
     Couples,
 )
+from orchestrator.errors import UndeclaredColumnError
 from orchestrator.testing.batches import make_outputs, objective_gradients, pad_batch
 from orchestrator.testing.checks.batches import accepted, changed, copied
 from orchestrator.testing.checks.metrics import METRIC_NAME
+from orchestrator.training.handed import Declared, declared_to, expect_terms
 
 TOLERANCE = 1e-9
 """Largest difference, absolute and relative, between gradients in float64 that must be equal."""
@@ -25,17 +27,28 @@ TOLERANCE = 1e-9
 
 def check_objective(build: Callable[[], Any], **_: Any) -> list[str]:
     """Broken rules of an objective."""
-    needs = build().needs
-    batches, refusals = accepted(
-        lambda batch: build().terms(batch, make_outputs(batch).columns(batch, _current(needs))), needs
-    )
+    try:
+        batches, refusals = accepted(lambda batch: _asked(build(), batch), build().needs)
+    except UndeclaredColumnError as error:
+        return [str(error)]
     return list(dict.fromkeys([*refusals, *(p for batch in batches for p in _objective_problems(build, batch))]))
+
+
+def _asked(objective: Any, batch: Batch) -> Any:
+    """What it makes of the columns it declared."""
+    current = make_outputs(batch).columns(batch, _current(objective.needs))
+    return objective.terms(declared_to("objective", batch, objective.needs), Declared(current, "objective"))
 
 
 def _objective_problems(build: Callable[[], Any], batch: Batch) -> list[str]:
     objective, outputs = build(), make_outputs(batch)
     before = copied(batch)
-    problems = _terms_problems(objective.terms(batch, outputs.columns(batch, _current(objective.needs))))
+    problems, terms = [], _asked(objective, batch)
+    try:
+        expect_terms(terms, batch, trained=True)
+    except ValueError as error:
+        problems.append(str(error))
+    problems += _metric_problems(terms)
     if problems:
         return problems
     problems += [f"terms() changes the batch's {name} in place" for name in changed(batch, before)]
@@ -76,21 +89,12 @@ def _current(needs: frozenset[Need]) -> frozenset[Column]:
     return frozenset({Column.LOGPROB, *(need.column for need in needs if need.weights == Weights.CURRENT)})
 
 
-def _terms_problems(terms: Any) -> list[str]:
-    if not isinstance(terms, Terms):
-        return [f"terms() returned a {type(terms).__name__}; expected Terms(loss=(LossTerm(...), ...))"]
+def _metric_problems(terms: Any) -> list[str]:
     problems = []
-    for term in (*terms.loss, *terms.probes):
-        if not isinstance(term, LossTerm) or not isinstance(term.values, Tensor):
-            problems.append(f"{term!r} is no LossTerm with a tensor of values")
-        elif term.values.dim() == 0:
-            problems.append(f"term {term.name!r} is reduced already; return unreduced values and name a Reduction")
-    if not terms.loss:
-        problems.append("terms() returned no loss term")
-    for name, mean in terms.metrics.items():
+    for name, mean in terms.metrics.items() if isinstance(terms, Terms) else ():
         if not METRIC_NAME.fullmatch(name):
             problems.append(f"metric {name!r} has characters that trackers refuse; use letters, digits, _ - . : /")
-        if not isinstance(mean, Mean) or not all(math.isfinite(float(part)) for part in mean):
+        if isinstance(mean, Mean) and not all(math.isfinite(float(part)) for part in mean):
             problems.append(f"metric {name!r} is {mean!r}; expected Mean(total, count) of finite numbers")
     return problems
 

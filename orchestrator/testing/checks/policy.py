@@ -23,6 +23,7 @@ from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector
 from orchestrator.testing.scripted import ScriptedPolicy
 from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
+from orchestrator.training.handed import expect_columns
 
 
 def check_policy(build: Callable[[], Any], *, environment: Any, **_: Any) -> list[str]:
@@ -98,10 +99,11 @@ def _packing_problems(policy: Any, groups: Sequence[RolloutGroup]) -> list[str]:
         problems.append("turn is not -1 exactly outside the policy's tokens")
     if problems:
         return list(dict.fromkeys(problems))
-    columns = policy.columns(batch.inputs, frozenset({Column.LOGPROB, Column.ENTROPY}))
-    for column in (Column.LOGPROB, Column.ENTROPY):
-        if column not in columns or columns[column].shape != batch.mask.shape:
-            return [f"columns() gives no [B, T] {column}"]
+    wanted = frozenset({Column.LOGPROB, Column.ENTROPY})
+    try:
+        columns = expect_columns(policy.columns(batch.inputs, wanted), wanted, batch.mask, trained=True)
+    except ValueError as error:
+        return [str(error)]
     gap = float((columns[Column.LOGPROB].detach() - batch.behaviour_logprobs)[batch.mask].abs().max())
     if not gap < 1e-4:
         problems.append(f"recorded and recomputed log-probabilities differ by {gap:.1e}; expected less than 1e-4")

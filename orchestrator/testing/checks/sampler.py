@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
+from orchestrator.contract.metrics import from_plugin
+from orchestrator.contract.roles import Evaluates, Reports, Stateful
 from orchestrator.contract.types import (
     Context,
     Features,
@@ -15,7 +17,9 @@ from orchestrator.contract.types import (
     Task,
 )
 from orchestrator.rollout.collector import Collector
+from orchestrator.rollout.handed import expect_groups
 from orchestrator.testing.checks.environment import STEPS
+from orchestrator.testing.checks.state import state_problems
 from orchestrator.testing.scripted import ScriptedChoices, ScriptedPolicy
 from orchestrator.testing.worlds import CorridorEnvironment, EchoEnvironment
 
@@ -39,19 +43,27 @@ def _sampler_problems(sampler: Any, world: Any) -> list[str]:
     trained = 0
     for step in (1, 2):
         collect.begin(step)
-        for group in sampler.sample(tasks, collect):
+        try:
+            groups = expect_groups(sampler.sample(tasks, collect))
+            if isinstance(sampler, Reports):
+                from_plugin(sampler.report(), "report()")
+        except ValueError as error:
+            if "features" in str(error) and world.speaks == Speaks.MESSAGES:
+                raise
+            return [str(error)]
+        for group in groups:
             where = f"the group of task {group.task.id!r}"
             trained += len(group.rollouts)
             if group.task.id not in {task.id for task in tasks}:
                 problems.append(f"{where} is of no task it was given")
             if len(group.scores) not in (0, len(group.rollouts)):
                 problems.append(f"{where} has {len(group.scores)} scores for {len(group.rollouts)} rollouts")
-            if any(rollout.task_id != group.task.id for rollout in group.rollouts):
-                problems.append(f"{where} holds rollouts of another task")
-            if any(rollout.error for rollout in group.rollouts):
-                problems.append(f"{where} holds failed rollouts")
+        if isinstance(sampler, Evaluates):
+            from_plugin(sampler.evaluate(groups), "evaluate()", area="eval/")
     if not trained:
         problems.append("it returned no rollout to train on in two steps")
+    if isinstance(sampler, Stateful):
+        problems += state_problems(sampler)
     return list(dict.fromkeys(problems))
 
 

@@ -54,6 +54,7 @@ class Clipped:
         )
         self.needs = frozenset({LOGPROB, OLD_LOGPROB}) | self._regulariser.needs
         self.needs_returns = self._regulariser.needs_returns
+        self.vanishes_with_advantages = self._regulariser.adds_nothing
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         config, mask = self.config, batch.mask
@@ -91,6 +92,7 @@ class Reinforce:
             entropy_weight=config.entropy_weight,
         )
         self.needs = frozenset({LOGPROB}) | self._regulariser.needs
+        self.vanishes_with_advantages = self._regulariser.adds_nothing
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         losses = torch.where(batch.mask, -current[Column.LOGPROB] * advantages_of(batch), 0.0)

@@ -72,6 +72,7 @@ class PairClipped:
         if config.kl_weight > 0:
             needs |= {LOGITS, REFERENCE_LOGITS}
         self.needs = frozenset(needs)
+        self.vanishes_with_advantages = config.kl_weight == 0 and self._regulariser.adds_nothing
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         """Surrogate, entropy and KL, per decision."""

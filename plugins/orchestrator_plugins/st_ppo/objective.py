@@ -66,6 +66,7 @@ class TurnClipped:
         )
         self.needs = frozenset({LOGPROB, OLD_LOGPROB}) | self._regulariser.needs
         self.needs_returns = self._regulariser.needs_returns
+        self.vanishes_with_advantages = self._regulariser.adds_nothing
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         found = self._surrogate(batch, current)

@@ -59,5 +59,5 @@ def test_the_wrong_number_of_scores_is_refused():
 
 
 def test_a_score_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match="gave nan to rollout 1 of task 't'"):
+    with pytest.raises(ValueError, match="reward 'a', rollout 1 of task 't': the value is nan"):
         score_group([("a", 1.0, Fixed(Score(value=1.0), Score(value=float("nan"))))], _group(2))

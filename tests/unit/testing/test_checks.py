@@ -178,8 +178,8 @@ class FixedReward:
     ("scores", "complaint"),
     [
         ([Score(value=1.0)] * 3, "3 scores for 4 rollouts"),
-        ([Score(value=float("nan"))] * 4, "score 0 has the value nan"),
-        ([Score(value=1.0, turns=(0.5,))] * 4, "turn values that sum to 0.5, not to 1.0"),
+        ([Score(value=float("nan"))] * 4, "rollout 0 of task 'train-0': the value is nan"),
+        ([Score(value=1.0, turns=(0.5,))] * 4, "turns sum to 0.5, the value is 1; they must agree"),
         ([Score(value=1.0, against=(0.5, 1, 1, 1))] * 4, "score 1 beats itself with chance 1"),
     ],
 )
