@@ -158,7 +158,7 @@ def test_a_batch_whose_fate_is_unknown_is_looked_up(run, arrived):
     run.rows(folder, range(1, 4), mode="w")
     run.rows(folder, range(4, 9))  # resumed meanwhile: the same steps at other times
 
-    TrialRun(TrialFolder(folder), run.client, shipper.state).ship()
+    TrialRun(TrialFolder(folder), run.client, shipper.state, shipper.notes).ship()
 
     assert [step for step, _ in run.history("a", "loss/policy")] == list(range(1, 9))
 
@@ -186,6 +186,197 @@ def test_names_mlflow_refuses_are_spelt_so_that_it_takes_them(run):
     Shipper(run.directory).ship()
 
     assert run.runs()["a"].data.metrics == {"eval/pass_1": 0.5, "gr__e _m_": 2.0}
+
+
+ODD = ("a//b", "./x", "x/", "/x", "../up", "..", ".", "", "n" * 300, "a@b", "a b?", "a_b", " ", "line\nbreak", "\ud800")
+
+
+def test_names_nobody_would_take_lose_no_other_and_are_said_once(run):
+    folder = run.trial("a")
+    metrics = {name: float(index) for index, name in enumerate(ODD)} | {f"m/{index}": index for index in range(43)}
+    rows = [{"step": step, "kind": "step", "time": step, "metrics": metrics} for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.end(folder, "done")
+    shipper = Shipper(run.directory)
+
+    assert shipper.close(complete=True)
+
+    found = run.runs()["a"]
+    assert found.info.status == "FINISHED"
+    assert len(found.data.metrics) == len(ODD) + 43
+    assert {name: found.data.metrics[name] for name in ("a/b", "x", "_/up", "_", "unnamed", "a_b", "m/42")} == {
+        "a/b": 0.0,
+        "x": 1.0,
+        "_/up": 4.0,
+        "_": 5.0,
+        "unnamed": 6.0,
+        "a_b": 9.0,  # a@b; a_b itself comes after it, and gets a spelling of its own
+        "m/42": 42.0,
+    }
+    assert run.history("a", "m/0") == [(1, 0.0), (2, 0.0)]
+    said = [sentence for sentence in shipper.notes.said if sentence.startswith("metric 'a//b'")]
+    assert said == ["metric 'a//b' is 'a/b' in MLflow, which takes no such name"]
+    again = Shipper(run.directory)
+    again.close(complete=True)
+    assert again.notes.said == shipper.notes.said
+
+
+def test_a_name_only_the_server_refuses_loses_no_other(run):
+    from mlflow.exceptions import MlflowException
+
+    folder = run.trial("a")
+    row = {"step": 1, "kind": "step", "time": 1.0, "metrics": {"good": 1.0, "taboo": 2.0, "fine": 3.0}}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    run.end(folder, "done")
+    shipper = Shipper(run.directory)
+    shipper._open()
+    send = shipper.client.log_batch
+
+    def strict(run_id, metrics=(), params=()):
+        if any(metric.key == "taboo" for metric in metrics):
+            raise MlflowException.invalid_parameter_value("no taboo here")
+        send(run_id, metrics=metrics, params=params)
+
+    shipper.client.log_batch = strict
+    shipper.close(complete=True)
+
+    assert run.runs()["a"].data.metrics == {"good": 1.0, "fine": 3.0}
+    assert run.runs()["a"].info.status == "FINISHED"
+    assert [sentence for sentence in shipper.notes.said if "taboo" in sentence] == [
+        "MLflow refuses the metric 'taboo', which stays on disk alone: no taboo here"
+    ]
+
+
+def test_settings_of_an_arm_with_a_plus_in_its_name_arrive(tmp_path, store):
+    run = Run(tmp_path, store)
+    sweep = json.loads((run.directory / "mlflow" / "sweep.json").read_text())
+    sweep["params"] = {"arms.dars+rover.recipe": "rover", "arms.dars_rover.recipe": "dars", "name": "demo"}
+    (run.directory / "mlflow" / "sweep.json").write_text(json.dumps(sweep))
+
+    Shipper(run.directory).ship()
+
+    params = run.runs()["demo-1"].data.params
+    assert params["arms.dars_rover.recipe"] == "rover"
+    assert sorted(params.values()) == ["dars", "demo", "rover"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"\x00\xff binary\n", b'{"step": 2, "kind": "st{"step": 3}\n', b"[]\n", b'{"step": "x"}\n']
+)
+def test_a_damaged_row_loses_no_other(run, line):
+    folder, other = run.trial("a"), run.trial("b")
+    run.rows(folder, [1])
+    with (folder / "metrics.jsonl").open("ab") as file:
+        file.write(line)
+    run.rows(folder, [4])
+    run.rows(other, [1])
+    shipper = Shipper(run.directory)
+
+    shipper.ship()
+
+    assert run.history("a", "loss/policy") == [(1, 1.0), (4, 4.0)]
+    assert run.history("b", "loss/policy") == [(1, 1.0)]
+    assert shipper.notes.said == [f"trial a: {folder}/metrics.jsonl has damaged rows, which do not reach MLflow"]
+
+
+def test_values_that_are_no_numbers_lose_no_other(run):
+    folder = run.trial("a")
+    text = '{"step": 1, "time": 1.0, "metrics": {"text": "x", "nan": NaN, "huge": 1%s, "good": 1.0}}\n' % ("0" * 400)
+    (folder / "metrics.jsonl").write_text(text)
+
+    Shipper(run.directory).ship()
+
+    assert run.runs()["a"].data.metrics == {"good": 1.0}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"step": 1', '"done"'])
+def test_a_damaged_result_or_state_holds_up_no_other_trial(run, content):
+    folder, other = run.trial("a"), run.trial("b")
+    for one in (folder, other):
+        run.rows(one, [1, 2])
+        run.end(one, "done")
+    first = Shipper(run.directory)
+    first.ship()
+    for name in ("result.json", "mlflow.json"):
+        (folder / name).write_text(content)
+    run.rows(folder, [3])
+    run.rows(other, [3])
+
+    again = Shipper(run.directory)
+    again.close(complete=True)
+
+    assert run.history("a", "loss/policy") == run.history("b", "loss/policy") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert {name: one.info.status for name, one in run.runs().items()} == {
+        "a": "KILLED",
+        "b": "FINISHED",
+        "demo-1": "KILLED",
+    }
+    assert len(run.runs()) == 3
+    assert sum("is damaged" in sentence for sentence in again.notes.said) == 2
+
+
+def _moved(run, target):
+    """The run's folder at another place, and its view of the store there."""
+    run.directory.rename(target)
+    run.directory = target
+    settings.describe_sweep(make_plan(name="demo", optimizer={"lr": 0.1}), target)  # as a resumed driver does
+
+
+@pytest.mark.parametrize("with_store", [True, False])
+def test_a_run_that_was_moved_continues_its_runs(run, tmp_path, with_store):
+    folder = run.trial("a")
+    run.rows(folder, [1, 2])
+    Shipper(run.directory).close(complete=False)
+    before = run.runs()
+
+    if with_store:
+        (tmp_path / "runs").rename(tmp_path / "elsewhere it's")
+        run.directory = tmp_path / "elsewhere it's" / "demo-1"
+        run.client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/elsewhere it's/mlflow.db")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        _moved(run, tmp_path / "elsewhere" / "renamed")
+    run.rows(run.directory / "trials" / "a", [3])
+    run.end(run.directory / "trials" / "a", "done")
+    Shipper(run.directory).close(complete=True)
+
+    after = run.runs()
+    assert {name: one.info.run_id for name, one in after.items()} == {n: one.info.run_id for n, one in before.items()}
+    assert run.history("a", "loss/policy") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert after["a"].info.status == "FINISHED"
+    assert after["demo-1"].data.tags["orchestrator.run"] == str(run.directory)
+
+
+def test_a_copy_of_a_run_gets_runs_of_its_own(run):
+    import shutil
+
+    run.rows(run.trial("a"), [1, 2])
+    Shipper(run.directory).close(complete=False)
+    copy = run.directory.with_name("copy-of-demo-1")
+    shutil.copytree(run.directory, copy)
+    run.rows(copy / "trials" / "a", [3])
+
+    Shipper(copy).close(complete=True)
+
+    experiment = run.client.get_experiment_by_name("demo").experiment_id
+    found = run.client.search_runs([experiment], "tags.`orchestrator.trial` = 'a'")
+    steps = sorted([p.step for p in run.client.get_metric_history(one.info.run_id, "loss/policy")] for one in found)
+    assert steps == [[1, 2], [1, 2, 3]]
+
+
+def test_a_run_whose_store_is_gone_is_sent_anew(run, store):
+    run.rows(run.trial("a"), [1, 2])
+    Shipper(run.directory).close(complete=False)
+    (run.directory.parent / "mlflow.db").write_bytes(store.read_bytes())  # as a new one made in place of a damaged one
+    run.client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{run.directory.parent}/../runs/mlflow.db")
+    mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore._engine_map.clear()
+    run.end(run.directory / "trials" / "a", "done")
+
+    shipper = Shipper(run.directory)
+    shipper.close(complete=True)
+
+    assert run.history("a", "loss/policy") == [(1, 1.0), (2, 2.0)]
+    assert "any more; everything is sent anew" in shipper.notes.said[0]
 
 
 def test_a_run_deleted_on_the_server_stops_no_other(run, caplog):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.api import OrchestratorError
 
+from .notes import read_notes
 from .settings import SWEEP, describe_sweep
 
 if TYPE_CHECKING:
@@ -29,18 +30,21 @@ _ENVIRONMENT = {  # the user's own settings win
 }
 
 _running: dict[Path, subprocess.Popen[bytes]] = {}
+_known: dict[Path, list[str]] = {}  # sentences said before this driver
 
 
 def start(plan: Plan, directory: Path) -> None:
     """Start the shipper of a run, unless tracking is off. It outlives a killed driver long enough to say so."""
     directory = directory.resolve()
     if describe_sweep(plan, directory) and directory not in _running:
+        _known[directory] = read_notes(directory)
         _running[directory] = _launch(directory, "watch", stdin=subprocess.PIPE)
 
 
 def finish(directory: Path) -> None:
     """Tell the shipper that the sweep is over and wait until it has sent everything, or given up."""
-    process = _running.pop(directory.resolve(), None)
+    directory = directory.resolve()
+    process = _running.pop(directory, None)
     if process is None:
         return
     assert process.stdin is not None
@@ -54,6 +58,7 @@ def finish(directory: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         code = process.wait()
+    _repeat(directory, _known.pop(directory))
     if code:
         logger.warning(
             "MLflow did not get everything of %s (see %s); nothing is lost. Send the rest with: "
@@ -71,17 +76,29 @@ def sync(directory: Path) -> None:
     """
     if not (directory / SWEEP).exists():
         raise OrchestratorError(f"{directory} holds no {SWEEP}: it is no run, or ran with tracking.enabled: false")
-    if _launch(directory.resolve(), "sync", stdin=subprocess.DEVNULL).wait():
+    directory = directory.resolve()
+    known = read_notes(directory)
+    code = _launch(directory, "sync", stdin=subprocess.DEVNULL).wait()
+    _repeat(directory, known)
+    if code:
         raise OrchestratorError(f"MLflow did not get everything of {directory}; see {directory / LOG}")
 
 
+def _repeat(directory: Path, known: list[str]) -> None:
+    """Say aloud what the shipper had to say since."""
+    for sentence in read_notes(directory):
+        if sentence not in known:
+            logger.warning("MLflow: %s", sentence)
+
+
 def _launch(directory: Path, mode: str, *, stdin: int) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # the shipper works in another folder
     with (directory / LOG).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator_plugins.mlflow.shipper", mode, str(directory)],
+            [sys.executable, "-P", "-m", "orchestrator_plugins.mlflow.shipper", mode, str(directory)],
             stdin=stdin,
             stdout=log,
             stderr=log,
-            env=_ENVIRONMENT | dict(os.environ),
+            env=_ENVIRONMENT | dict(os.environ) | {"PYTHONPATH": path},
             start_new_session=True,  # an interrupt is for the driver; the shipper hears of it through its pipe
         )

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from orchestrator.api import Plan, Problem, Trial, flatten, write_json
 
+from .store import file_of
+
 SWEEP = "mlflow/sweep.json"  # in the run's directory
 TRIAL = "tracking.json"  # in a trial's directory
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -22,6 +24,12 @@ def problems(plan: Plan) -> list[Problem]:
     if uri is None or not tracking.enabled:
         return []
     scheme = urlsplit(uri).scheme.partition("+")[0]
+    if uri.partition("?")[0] in ("sqlite:", "sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        return [
+            Problem(
+                "tracking.uri", f"{uri!r} keeps nothing once the run is over; name a file: sqlite:////absolute/path"
+            )
+        ]
     if scheme in _SCHEMES or uri == "databricks":
         return []
     return [
@@ -36,17 +44,17 @@ def problems(plan: Plan) -> list[Problem]:
 def describe_sweep(plan: Plan, directory: Path) -> bool:
     """Write down how a run is tracked; False when it is not.
 
-    Without ``tracking.uri`` metrics go to a sqlite file in the folder that holds the runs, artefacts beside it.
+    Without ``tracking.uri`` metrics go to a sqlite file in the folder that holds the runs, artefacts beside it: no path
+    is written down, since the folder may move.
     """
     tracking = plan.experiment.tracking
     if not tracking.enabled:
         return False
-    runs = directory.resolve().parent
+    file = None if tracking.uri is None else file_of(tracking.uri)
     write_json(
         directory / SWEEP,
         {
-            "uri": tracking.uri or f"sqlite:///{runs / 'mlflow.db'}",
-            "artifacts": None if tracking.uri else (runs / "mlflow-artifacts").as_uri(),
+            "uri": tracking.uri if file is None else f"sqlite:///{file}",
             "experiment": tracking.experiment or plan.name,
             "name": directory.resolve().name,
             "params": _params(plan.experiment.model_dump(mode="json")),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from orchestrator.api import Failure, TrialFolder, write_json
 
+from .names import Names
+from .notes import Notes
+from .rows import Rows
 from .settings import TRIAL, read_json
 
 logger = logging.getLogger("orchestrator_plugins.mlflow")
 
 STATE = "mlflow.json"  # in a trial's directory
 _BATCH = 1000  # metrics MLflow takes in one call
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "PERMISSION_DENIED")
+_PARAMS = 100  # parameters
+_INVALID = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+_REFUSALS = (*_INVALID, "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
 _ENDS = {"done": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 
 
@@ -27,20 +31,22 @@ class TrialRun:
     rows after its checkpoint again; those up to the mark are left out, so no step is doubled.
     """
 
-    def __init__(self, folder: TrialFolder, client: Any, parent: Mapping[str, Any]):
-        self.folder, self.client, self.parent = folder, client, parent
+    def __init__(self, folder: TrialFolder, client: Any, parent: Mapping[str, Any], notes: Notes):
+        self.folder, self.client, self.parent, self.notes = folder, client, parent, notes
         self.path = folder.path / STATE
-        self.state = read_json(self.path) or {"mark": {"step": -1, "names": []}, "batch": None, "ended": None}
+        self.state = {"mark": {"step": -1, "names": []}, "batch": None, "ended": None, **read_state(self.path, notes)}
         self.status: str | None = None  # of the trial's result
-        self._offset, self._tail = 0, b""  # where the next row begins, and the row before it
-        self._refused = False
+        self.refused = False
+        self._rows = Rows(folder.metrics, self.name, notes)
+        self._names = Names()
+        self._dropped: set[str] = set()  # names the server refuses however they are spelt
 
     def ship(self) -> None:
         """Send new rows; when the trial has ended and all are sent, its transcripts and its end.
 
         :raises Exception: whatever the server or the way to it raised
         """
-        if self._refused:
+        if self.refused:
             return
         from mlflow.exceptions import MlflowException
 
@@ -51,35 +57,43 @@ class TrialRun:
         except MlflowException as error:
             if error.error_code not in _REFUSALS:
                 raise
-            self._refused = True
+            self.refused = True
             logger.error("the server refuses trial %s, its metrics stay in %s: %s", self.name, self.folder.path, error)
         finally:
             if not sent:
-                self._offset, self._tail = 0, b""  # read again what was read and not sent
+                self._rows.again()  # what was read and not sent
 
     @property
     def name(self) -> str:
         """The trial's id."""
         return self.folder.path.name
 
-    def kill(self) -> None:
-        """Mark the run as killed, unless its trial has ended."""
-        if self.status is None and "run_id" in self.state and not self._refused:
-            self.client.set_terminated(self.state["run_id"], "KILLED")
-            self._note(ended="KILLED")
+    def end(self) -> None:
+        """Let no run look alive: one without a result was killed, one that was refused has failed."""
+        if "run_id" not in self.state or (self.status is not None and not self.refused):
+            return
+        from mlflow.exceptions import MlflowException
+
+        status = "KILLED" if self.status is None else "FAILED"
+        try:
+            self.client.set_terminated(self.state["run_id"], status)
+        except MlflowException as error:
+            if error.error_code not in _REFUSALS:
+                raise
+            logger.error("the run of trial %s cannot be ended: %s", self.name, error)
+        self._note(ended=status)
 
     def _ship(self) -> None:
         result, stamp = self._result()  # before the rows: what it ends was written before it
         self.status = None if result is None else result["status"]
-        if result is not None and self.state["ended"] == stamp and not self._has_news():
+        if result is not None and self.state["ended"] == stamp and not self._rows.waiting:
             return
         self._open()
         self._settle()
         for metrics, mark in self._batches():
             self._send(metrics, mark)
         if result is not None and self.state["ended"] != stamp:
-            if self.folder.rollouts.exists():
-                self.client.log_artifact(self.state["run_id"], str(self.folder.rollouts))
+            attach(self.client, self.state["run_id"], self.folder.rollouts, self.notes)
             failure = Failure.from_json(result.get("error"))
             if failure is not None:
                 self.client.set_tag(self.state["run_id"], "error", str(failure)[:5000])
@@ -88,8 +102,6 @@ class TrialRun:
             self._note(ended=stamp)
 
     def _open(self) -> None:
-        from mlflow.entities import Param
-
         if "run_id" not in self.state:
             description = read_json(self.folder.path / TRIAL)
             tags = {
@@ -98,26 +110,54 @@ class TrialRun:
                 "orchestrator.trial": description["id"],
                 **description["tags"],
             }
-            where = f"tags.`orchestrator.trial` = '{description['id']}' and tags.`mlflow.parentRunId` = '{self.parent['run_id']}'"
-            found = self.client.search_runs([self.parent["experiment_id"]], where)
-            run = (
-                found[0]
-                if found
-                else self.client.create_run(self.parent["experiment_id"], run_name=description["id"], tags=tags)
-            )
-            params = [Param(_name(key)[:250], value[:6000]) for key, value in description["params"].items()]
-            for start in range(0, len(params), 100):
-                self.client.log_batch(run.info.run_id, params=params[start : start + 100])
-            self._note(run_id=run.info.run_id)
+            run_id = self._made_before(description["id"])
+            if run_id is None:
+                made = self.client.create_run(self.parent["experiment_id"], run_name=description["id"], tags=tags)
+                run_id = made.info.run_id
+            log_params(self.client, run_id, description["params"], self.notes)
+            self._note(run_id=run_id)
         elif self.state["ended"] is not None and self._result()[0] is None:
             self.client.update_run(self.state["run_id"], status="RUNNING")  # killed, now resumed
             self._note(ended=None)
 
+    def _made_before(self, trial: str) -> str | None:
+        """The run of this trial that a shipper made which was killed before it could note so."""
+        where = f"tags.`mlflow.parentRunId` = '{self.parent['run_id']}'"
+        quote = "'" if "'" not in trial else '"'
+        if quote not in trial:
+            where += f" and tags.`orchestrator.trial` = {quote}{trial}{quote}"
+        token = None
+        while True:
+            found = self.client.search_runs([self.parent["experiment_id"]], where, page_token=token)
+            for run in found:
+                if run.data.tags.get("orchestrator.trial") == trial:
+                    return run.info.run_id
+            token = found.token
+            if not token:
+                return None
+
     def _send(self, metrics: list[Any], mark: dict[str, Any]) -> None:
         last = metrics[-1]
         self._note(batch={"mark": mark, "key": last.key, "step": last.step})
-        self.client.log_batch(self.state["run_id"], metrics=metrics)
+        self._log(metrics)
         self._note(batch=None, mark=mark)
+
+    def _log(self, metrics: list[Any]) -> None:
+        """Send a batch; where the server refuses it, name by name, so that one bad name loses no other."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_batch(self.state["run_id"], metrics=metrics)
+        except MlflowException as error:
+            keys = dict.fromkeys(metric.key for metric in metrics)
+            if error.error_code not in _INVALID or not _is_active(self.client, self.state["run_id"]):
+                raise
+            if len(keys) > 1:
+                for key in keys:
+                    self._log([metric for metric in metrics if metric.key == key])
+                return
+            self._dropped |= keys.keys()
+            self.notes.say(f"MLflow refuses the metric {metrics[0].key!r}, which stays on disk alone: {_said(error)}")
 
     def _settle(self) -> None:
         """Find out whether a batch that was under way when something failed has arrived: a batch does so whole."""
@@ -136,57 +176,97 @@ class TrialRun:
         step, names = mark["step"], set(mark["names"])
         batch: list[Any] = []
         reached = mark
-        for row in self._rows():
-            if row["step"] < step:
+        for row in self._rows.new():
+            spelt = {self._spell(name): value for name, value in row.metrics.items()}  # of rows sent before, too
+            if row.step < step:
                 continue
-            if row["step"] > step:
-                step, names = row["step"], set()
-            fresh = {_name(key): value for key, value in row["metrics"].items() if _name(key) not in names}
+            if row.step > step:
+                step, names = row.step, set()
+            fresh = {key: value for key, value in spelt.items() if key not in names and key not in self._dropped}
             if len(batch) + len(fresh) > _BATCH and batch:
                 yield batch, reached
                 batch = []
             names |= fresh.keys()
-            stamp = int(row["time"] * 1000)
-            batch += [Metric(key, float(value), stamp, step) for key, value in fresh.items()]
+            batch += [Metric(key, value, row.stamp, step) for key, value in fresh.items()]
             reached = {"step": step, "names": sorted(names)}
+            while len(batch) > _BATCH:  # one row with more than a batch
+                yield batch[:_BATCH], {"step": step, "names": sorted(metric.key for metric in batch[:_BATCH])}
+                batch = batch[_BATCH:]
         if batch:
             yield batch, reached
 
-    def _has_news(self) -> bool:
-        try:
-            return self.folder.metrics.stat().st_size != self._offset
-        except FileNotFoundError:
-            return False
-
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        """Complete rows not read yet. A file that was cut back (a resumed trial) is read from its beginning."""
-        try:
-            file = self.folder.metrics.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            file.seek(max(0, self._offset - len(self._tail)))
-            if file.read(len(self._tail)) != self._tail:
-                self._offset = 0
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                self._tail = line
-                yield json.loads(line)
+    def _spell(self, name: str) -> str:
+        found = self._names.spell(name)
+        if found != name:
+            self.notes.say(f"metric {name[:80]!r} is {found[:80]!r} in MLflow, which takes no such name")
+        return found
 
     def _result(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The trial's result with a stamp that changes when it does."""
+        """The trial's result with a stamp that changes when it does; a damaged one is none."""
         path = self.folder.result
-        result = read_json(path)
-        return (None, None) if result is None else (result, f"{result['status']} {path.stat().st_mtime_ns}")
+        try:
+            result = read_json(path)
+            return (None, None) if result is None else (result, f"{result['status']} {path.stat().st_mtime_ns}")
+        except (ValueError, LookupError, TypeError):
+            self.notes.say(f"trial {self.name}: {path} is damaged, so that its end does not reach MLflow")
+            return None, None
 
     def _note(self, **changes: Any) -> None:
         self.state |= changes
         write_json(self.path, self.state)
 
 
-def _name(key: str) -> str:
-    """A name as MLflow takes it: letters, digits, ``_ - . / :`` and space."""
-    return re.sub(r"[^\w\-./: ]", "_", key, flags=re.ASCII)
+def read_state(path: Path, notes: Notes) -> dict[str, Any]:
+    """How far something was sent; from the beginning where that cannot be read."""
+    try:
+        found = read_json(path)
+        if found is None or isinstance(found, dict):
+            return found or {}
+    except ValueError:
+        pass  # said below
+    notes.say(f"{path} is damaged; what it was about is looked up in MLflow, or sent anew")
+    return {}
+
+
+def log_params(client: Any, run: str, params: Mapping[str, str], notes: Notes) -> None:
+    """Send settings; one that the server refuses is said, and the others sent."""
+    from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
+
+    names = Names()
+    entities = [Param(names.spell(name), value[:6000]) for name, value in params.items()]
+    for start in range(0, len(entities), _PARAMS):
+        batch = entities[start : start + _PARAMS]
+        try:
+            client.log_batch(run, params=batch)
+        except MlflowException as refusal:
+            if refusal.error_code not in _INVALID or not _is_active(client, run):
+                raise
+            for one in batch:
+                try:
+                    client.log_batch(run, params=[one])
+                except MlflowException as error:
+                    if error.error_code not in _INVALID:
+                        raise
+                    notes.say(f"MLflow refuses the parameter {one.key!r}: {_said(error)}")
+
+
+def attach(client: Any, run: str, path: Path, notes: Notes) -> None:
+    """Send a file, if it is there. Where artefacts cannot be written it stays in the run's folder, which is said."""
+    if not path.exists():
+        return
+    try:
+        client.log_artifact(run, str(path))
+    except OSError as error:
+        if error.errno is None:  # of the way to a server: tried again
+            raise
+        notes.say(f"{path} does not reach MLflow's artefacts: {error}")
+
+
+def _is_active(client: Any, run: str) -> bool:
+    """Whether a run takes anything at all: one that was deleted does not, whatever the names."""
+    return client.get_run(run).info.lifecycle_stage == "active"
+
+
+def _said(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
