@@ -57,6 +57,7 @@ from orchestrator.contract.roles import (
     Stateful,
     StepsTogether,
 )
+from orchestrator.contract.strict import PathOrName
 from orchestrator.contract.types import (
     Action,
     Context,
@@ -204,6 +205,7 @@ __all__ = [
     "OrchestratorError",
     "Packed",
     "Part",
+    "PathOrName",
     "Phase",
     "Plan",
     "PluginConfig",

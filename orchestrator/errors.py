@@ -120,10 +120,14 @@ def blame(plugin: str | None, *, where: str | None = None) -> Iterator[None]:
     :param plugin: plugin with distribution and version, as in ``'dars' (rl-orchestrator 0.1.0)``; None: nobody
     :param where: the component or hook that was called, as in ``sampler 'dars'``; None: ``plugin`` says it too
     """
+    whom = f"{plugin} in {where}" if plugin and where else plugin
     try:
         yield
+    except SystemExit as ended:
+        error = PluginError(f"it ended the program with sys.exit({ended.code!r}), which is not its to end")
+        raise accuse(error, whom) from ended
     except Exception as error:
-        accuse(error, f"{plugin} in {where}" if plugin and where else plugin)
+        accuse(error, whom)
         raise
 
 

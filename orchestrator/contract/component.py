@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import ConfigDict, PrivateAttr
 
 from orchestrator.contract.batch import Column
+from orchestrator.contract.strict import StrictModel
 from orchestrator.contract.types import Speaks
 
 R = TypeVar("R")
@@ -56,8 +57,11 @@ class PluginInfo:
         return f"{self.name!r} ({self.distribution} {self.version})"
 
 
-class PluginConfig(BaseModel):
-    """Base of every options model: frozen, refuses unknown keys. Give each field a default and a description."""
+class PluginConfig(StrictModel):
+    """Base of every options model: frozen, refuses unknown keys. Give each field a default and a description.
+
+    Numbers are finite, and what is written is what is meant: ``true`` is no number, ``1`` no bool, ``"3"`` no number.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -66,7 +70,7 @@ class NoOptions(PluginConfig):
     """The options of a component that has none."""
 
 
-class Use(BaseModel):
+class Use(StrictModel):
     """A component named inside another component's options: ``base: {use: dpo, ...}``.
 
     Declare the field as one of the subclasses below; the registry checks the inner options with the outer ones

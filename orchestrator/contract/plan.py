@@ -33,6 +33,18 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A place in an arm's settings whose value follows from others, in every trial anew.
+
+    :ivar path: keys and list indices that lead to it
+    :ivar text: what was written there, as in ``${optimizer.lr}``
+    """
+
+    path: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
     """One trial of a plan; crosses the process line as JSON.
 
@@ -88,6 +100,7 @@ class Plan:
     :ivar trials: all of them; with a search the tuning trials known beforehand
     :ivar fingerprint: of the plugins it was made with, by name: distribution, version and digest of the sources
     :ivar arms: settings by arm
+    :ivar references: by arm, what in its settings follows from other settings; searched values change both
     :ivar commit: of the repository it was made in, where there is one
     :ivar source: path of the experiment file, where there is one
     """
@@ -97,6 +110,7 @@ class Plan:
     trials: tuple[TrialSpec, ...]
     fingerprint: Mapping[str, str]
     arms: Mapping[str, Settings] = field(default_factory=dict)
+    references: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
     commit: str | None = None
     source: str | None = None
 
@@ -111,6 +125,10 @@ class Plan:
             "commit": self.commit,
             "source": self.source,
         }
+        if self.references:
+            data["references"] = {
+                arm: {json.dumps(one.path): one.text for one in found} for arm, found in self.references.items()
+            }
         return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -126,7 +144,11 @@ class Plan:
             experiment = Experiment.model_validate(data.pop("experiment"))
             arms = {arm: Settings.model_validate(config) for arm, config in data.pop("arms", {}).items()}
             trials = tuple(TrialSpec.from_json(trial) for trial in data.pop("trials"))
-            return cls(experiment=experiment, arms=arms, trials=trials, **data)
+            references = {
+                arm: tuple(Reference(path=tuple(json.loads(path)), text=text) for path, text in found.items())
+                for arm, found in data.pop("references", {}).items()
+            }
+            return cls(experiment=experiment, arms=arms, trials=trials, references=references, **data)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"this is no plan: {describe(error)}") from error
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from orchestrator.contract.batch import Reduction
+from orchestrator.contract.strict import StrictModel
 
 
-class Section(BaseModel):
+class Section(StrictModel):
     """A part of an experiment file: frozen, refuses unknown keys and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ComponentSpec(BaseModel):
+class ComponentSpec(StrictModel):
     """``{use: name, ...options}``; the options are judged by the component's own model."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -56,6 +57,9 @@ class Schedule(Section):
     )
 
 
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Optimizer(Section):
     """The optimiser and its learning rate."""
 
@@ -65,7 +69,7 @@ class Optimizer(Section):
     decay: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="after the warm-up, over the rest of the schedule's steps"
     )
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decay rates")
+    betas: tuple[Momentum, Momentum] = Field((0.9, 0.999), description="AdamW's moment decay rates")
     eps: float = Field(1e-8, gt=0, description="added to AdamW's and RMSProp's denominator")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     max_grad_norm: float | None = Field(1.0, gt=0, description="gradient norm is clipped to this; null: not at all")
@@ -99,7 +103,7 @@ class Evaluation(Section):
     every: int = Field(10, ge=0, description="steps between evaluations; 0: only before and after training")
     tasks: int = Field(64, ge=1, description="tasks from the front of the EVAL split")
     samples: int = Field(4, ge=1, description="rollouts per task")
-    k: tuple[int, ...] = Field((1,), description="pass@k for these k, each at most `samples`")
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), description="pass@k for these k, each at most `samples`")
     temperature: float = Field(1.0, ge=0, description="sampling temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="smallest nucleus of this mass")
     success_at: float | None = Field(
@@ -279,6 +283,7 @@ class Variation(Section):
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="overlays by name; none: one arm")
     seeds: Seeds = Field((0,), description="one trial per arm and seed; arms.NAME.seeds: an arm's own")
     search: dict[str, dict[str, Any]] = Field(default_factory=dict, description="dotted path to {kind: arguments}")
+    most_trials: int = Field(10_000, ge=1, description="a plan with more trials is refused")
     tune: Tune = Tune()
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:

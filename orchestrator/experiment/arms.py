@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.contract.component import RECIPE_KEYS
+from orchestrator.contract.plan import Reference
 from orchestrator.contract.settings import Experiment, Seeds, Settings, Variation
 from orchestrator.errors import Problem, did_you_mean
-from orchestrator.experiment.overlay import at, copy, depth_reached, merge
-from orchestrator.experiment.search import flatten
+from orchestrator.experiment.files import missing, references, resolve, spelt_out
+from orchestrator.experiment.overlay import at, copy, depth_reached, drop, merge, put
+from orchestrator.experiment.search import flatten, repeated
 
 if TYPE_CHECKING:
     from orchestrator.experiment.files import RawExperiment
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 VARIED = frozenset(Variation.model_fields)
 OWN = "seeds"  # what is varied and may yet be an arm's own
 _SEEDS = TypeAdapter(Seeds)
+_DEFAULTS = {
+    key: field.default.model_dump(mode="json")
+    for key, field in Experiment.model_fields.items()
+    if isinstance(field.default, BaseModel)
+}
 _PHASE_KEYS = (*RECIPE_KEYS, "environment", "start")
 SHARED = ("name", "evaluation", "tracking", "report")  # an arm may not change how arms are compared
 
@@ -40,6 +47,7 @@ class Arm:
     name: str
     layers: tuple[Layer, ...]
     data: Mapping[str, Any]
+    references: tuple[Reference, ...] = ()  # what in the data follows from other settings
     home: str = ""  # where the user would write what nobody wrote yet
     recipe_found: bool = True  # False: its roles are missing for a reason already reported
 
@@ -61,11 +69,47 @@ class Layout:
     arms: tuple[Arm, ...]
     variation: Mapping[str, Any]  # seeds, search, tune and arms as written
     top: Mapping[str, Any]  # what all arms share, command line included
+    around: Mapping[str, Any]  # what references may name beside an arm's own settings
 
 
 def lay_out(raw: RawExperiment, registry: Registry, problems: list[Problem]) -> Layout:
     """Merge every arm of an experiment; unknown keys and recipes go to ``problems`` and are left out."""
-    file, overrides = _known_keys(raw.file, problems), _known_keys(raw.overrides, problems)
+    file, overrides = (_known_keys(layer, problems) for layer in spelt_out(raw.file, raw.overrides))
+    problems += raw.unknown_arms.values()
+    if raw.unknown_arms:
+        heard = {name: overlay for name, overlay in overrides["arms"].items() if name not in raw.unknown_arms}
+        overrides["arms"] = heard
+    top = [
+        Layer(prefix="", data={key: value for key, value in layer.items() if key not in VARIED})
+        for layer in (file, overrides)
+    ]
+    shared = merge(top[0].data, top[1].data)
+    variation = _variation(file, overrides, shared, problems)
+    around = around_of(variation)
+    overlays = variation.get("arms")
+    if not isinstance(overlays, Mapping) or not overlays:
+        name = _only_arm_name(shared, around)
+        arm = _arm(name, [top[0], top[1]], around, registry, problems)
+        return Layout(arms=(arm,), variation=variation, top=shared, around=around)
+    arms = []
+    for name in overlays:
+        own = [
+            Layer(prefix=f"arms.{name}.", data=_arm_keys(name, layer.get("arms"), problems))
+            for layer in (file, overrides)
+        ]
+        arms.append(_arm(name, [top[0], own[0], top[1], own[1]], around, registry, problems))
+    return Layout(arms=tuple(arms), variation=variation, top=shared, around=around)
+
+
+def around_of(variation: Mapping[str, Any]) -> dict[str, Any]:
+    """What references may name beside an arm's own settings: what is varied, and the core's defaults."""
+    return {**copy(_DEFAULTS), **{key: copy(value) for key, value in variation.items() if value is not None}}
+
+
+def _variation(
+    file: Mapping[str, Any], overrides: Mapping[str, Any], shared: Mapping[str, Any], problems: list[Problem]
+) -> dict[str, Any]:
+    """Seeds, search, tune and arms as written, references but those of arms resolved."""
     variation = {
         key: merge(file[key], overrides[key]) if key in file and key in overrides else copy({**file, **overrides}[key])
         for key in Variation.model_fields
@@ -73,27 +117,54 @@ def lay_out(raw: RawExperiment, registry: Registry, problems: list[Problem]) -> 
     }
     if isinstance(variation.get("search"), Mapping):
         layers = [layer["search"] for layer in (file, overrides) if isinstance(layer.get("search"), Mapping)]
+        problems += [problem for layer in layers for problem in repeated(layer)]
         variation["search"] = {path: spec for layer in layers for path, spec in flatten(layer).items()}
-    top = [
-        Layer(prefix="", data={key: value for key, value in layer.items() if key not in VARIED})
-        for layer in (file, overrides)
-    ]
-    shared = merge(top[0].data, top[1].data)
     if isinstance(variation.get("arms"), Mapping):
         variation["arms"] = {name: {} if overlay is None else overlay for name, overlay in variation["arms"].items()}
-        variation["arms"] = {name: _own_seeds(name, overlay, problems) for name, overlay in variation["arms"].items()}
-    overlays = variation.get("arms")
-    if not isinstance(overlays, Mapping) or not overlays:
-        arm = _arm(_only_arm_name(shared), [top[0], top[1]], registry, problems)
-        return Layout(arms=(arm,), variation=variation, top=shared)
-    arms = []
-    for name in overlays:
-        own = [
-            Layer(prefix=f"arms.{name}.", data=_arm_keys(name, layer.get("arms"), problems))
-            for layer in (file, overrides)
-        ]
-        arms.append(_arm(name, [top[0], own[0], top[1], own[1]], registry, problems))
-    return Layout(arms=tuple(arms), variation=variation, top=shared)
+    around = merge(around_of(variation), shared)
+    own = (
+        {
+            name: {OWN: overlay[OWN]}
+            for name, overlay in (variation.get("arms") or {}).items()
+            if isinstance(overlay, Mapping) and OWN in overlay
+        }
+        if isinstance(variation.get("arms"), Mapping)
+        else {}
+    )
+    settled = _settled({**variation, "arms": own}, around, str, problems)[0]
+    if "arms" in variation and isinstance(variation["arms"], Mapping):
+        seeds = settled.pop("arms")
+        arms = {
+            name: {**overlay, **seeds.get(name, {})} if isinstance(overlay, Mapping) else overlay
+            for name, overlay in variation["arms"].items()
+        }
+        settled["arms"] = {name: _own_seeds(name, overlay, problems) for name, overlay in arms.items()}
+    elif "arms" in variation:
+        settled["arms"] = variation["arms"]
+    else:
+        settled.pop("arms")
+    return {key: settled[key] for key in variation if key in settled}
+
+
+def _settled(
+    data: Mapping[str, Any], around: Mapping[str, Any], typed: Callable[[str], str], problems: list[Problem]
+) -> tuple[dict[str, Any], tuple[Reference, ...]]:
+    """Data with references resolved, and the references; what leads nowhere goes to ``problems`` and is left out."""
+    written, made = references(data), copy(data)
+    lost = []
+    for reference, value, trouble in resolve(data, around, written):
+        if trouble is not None:
+            problems.append(Problem(typed(".".join(reference.path)), trouble))
+            lost.append(reference.path)
+        else:
+            put(made, reference.path, value)
+    for path in missing(made):
+        message = "is ???, which stands for a value you must give, here or as key=value"
+        problems.append(Problem(typed(".".join(path)), message))
+        lost.append(path)
+    for path in reversed(lost):
+        drop(made, path)
+    return made, tuple(reference for reference in written if reference.path not in lost)
 
 
 def start_of(arm: Arm) -> Arm | None:
@@ -128,18 +199,21 @@ def _world(data: Mapping[str, Any]) -> dict[str, Any]:
     return world
 
 
-def _arm(name: str, written: list[Layer], registry: Registry, problems: list[Problem]) -> Arm:
+def _arm(
+    name: str, written: list[Layer], around: Mapping[str, Any], registry: Registry, problems: list[Problem]
+) -> Arm:
     merged: dict[str, Any] = {}
     for layer in written:
         merged = merge(merged, layer.data)
     arm = Arm(name=name, layers=tuple(written), data=merged)
     layers = []
-    recipe, found = _recipe(merged.get("recipe"), arm.typed("recipe"), registry, problems)
+    recipe, found = _recipe(_word(merged, "recipe", around), arm.typed("recipe"), registry, problems)
     if recipe is not None:
         layers.append(recipe)
     start, path = merged.get("start"), "start"
     while isinstance(start, Mapping):
-        phase, phase_found = _recipe(start.get("recipe"), arm.typed(f"{path}.recipe"), registry, problems)
+        chosen = _word(merged, f"{path}.recipe", around)
+        phase, phase_found = _recipe(chosen, arm.typed(f"{path}.recipe"), registry, problems)
         found = found and phase_found
         if phase is not None:
             layers.append(Layer(prefix=phase.prefix, data=at(path, phase.data)))
@@ -148,7 +222,21 @@ def _arm(name: str, written: list[Layer], registry: Registry, problems: list[Pro
     data: dict[str, Any] = {}
     for layer in layers:
         data = merge(data, layer.data)
-    return Arm(name=name, layers=tuple(layers), data=data, recipe_found=found)
+    arm = Arm(name=name, layers=tuple(layers), data=data, recipe_found=found)
+    data, held = _settled(data, around, arm.typed, problems)
+    return replace(arm, data=data, references=held)
+
+
+def _word(data: Mapping[str, Any], path: str, around: Mapping[str, Any]) -> Any:
+    """What stands at a path, a reference resolved; None where there is nothing, or nothing to be found."""
+    parts = path.split(".")
+    value: Any = data
+    for part in parts:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    [(_, found, trouble)] = resolve(data, around, [Reference(path=tuple(parts), text=value)])
+    return None if trouble else found
 
 
 def _recipe(name: Any, typed: str, registry: Registry, problems: list[Problem]) -> tuple[Layer | None, bool]:
@@ -201,8 +289,9 @@ def _own_seeds(name: str, overlay: Any, problems: list[Problem]) -> Any:
         return {key: value for key, value in overlay.items() if key != OWN}
 
 
-def _only_arm_name(shared: Mapping[str, Any]) -> str:
+def _only_arm_name(shared: Mapping[str, Any], around: Mapping[str, Any]) -> str:
     for key in ("recipe", "name"):
-        if isinstance(shared.get(key), str) and shared[key]:
-            return shared[key]
+        word = _word(shared, key, around)
+        if isinstance(word, str) and word:
+            return word
     return "arm"

@@ -10,6 +10,9 @@ from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import Action, Rollout, RolloutGroup, RolloutRequest, Score, Split, Task, Turn
 from orchestrator.plugging.registry import Registry
 
+_MOST_ASKED = 1024  # tasks of a step; of more, the share is reckoned
+_MOST_ROLLOUTS = 200_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -48,8 +51,10 @@ def estimate(settings: Settings, registry: Registry) -> Estimate:
 def evaluations(settings: Settings, steps: int) -> int:
     """How often a trial is evaluated that ends after so many steps."""
     evaluation = settings.evaluation
-    places = set(range(evaluation.every, steps + 1, evaluation.every)) if evaluation.every else set()
-    return len(places | {steps} | ({0} if evaluation.first else set()))
+    due = steps // evaluation.every if evaluation.every else 0
+    last_is_due = bool(evaluation.every) and steps > 0 and steps % evaluation.every == 0
+    first = evaluation.first and steps > 0  # of no steps, the first evaluation is the last
+    return due + (not last_is_due) + first
 
 
 def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
@@ -57,13 +62,14 @@ def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
         return None
     environment = registry.build("environment", settings.environment.use, settings.environment.options)
     sampler = registry.build("sampler", settings.sampler.use, settings.sampler.options)
-    tasks = list(itertools.islice(environment.tasks(Split.TRAIN), settings.schedule.tasks_per_step))
+    wanted = settings.schedule.tasks_per_step
+    tasks = list(itertools.islice(environment.tasks(Split.TRAIN), min(wanted, _MOST_ASKED)))
     counter = _Counter()
     try:
         sampler.sample(tasks, counter)
     except Exception:  # a sampler that needs real rollouts cannot be asked; the estimate says so
         return None
-    return counter.rollouts
+    return counter.rollouts if wanted <= _MOST_ASKED else round(counter.rollouts * (wanted / _MOST_ASKED))
 
 
 class _Counter:
@@ -74,6 +80,8 @@ class _Counter:
 
     def __call__(self, requests: Sequence[RolloutRequest]) -> Sequence[RolloutGroup]:
         self.rollouts += sum(request.count for request in requests)
+        if self.rollouts > _MOST_ROLLOUTS:
+            raise OverflowError("too many rollouts to lay out here")
         return [_group(request.task, request.count) for request in requests]
 
 

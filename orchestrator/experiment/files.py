@@ -1,37 +1,44 @@
-"""Reads experiment files and command-line settings into plain data. The only module that knows OmegaConf."""
+"""Reads experiment files and command-line settings into plain data, and resolves ``${...}``. The only home of OmegaConf."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator.errors import ConfigError, Problem
-from orchestrator.experiment.overlay import merge
+from orchestrator.contract.plan import Reference
+from orchestrator.errors import ConfigError, Problem, did_you_mean
+from orchestrator.experiment import yaml12
+from orchestrator.experiment.overlay import at, copy, merge, put
+
+MISSING = "???"
+_MOST_OVERRIDES = 1000
+_ITEM = re.compile(r"\[(\d+)\]")  # rewards[0].weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawExperiment:
-    """An experiment as the user wrote it: plain data, interpolations resolved, nothing judged yet."""
+    """An experiment as the user wrote it: plain data, ``${...}`` as written, nothing judged yet."""
 
     file: Mapping[str, Any]
     overrides: Mapping[str, Any] = field(default_factory=dict)  # from the command line, nested
     source: str | None = None  # path of the file
+    unknown_arms: Mapping[str, Problem] = field(default_factory=dict)  # that the command line changes, by name
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> RawExperiment:
     """Read an experiment file and the ``key=value`` settings that go over it.
 
-    Interpolations such as ``${schedule.steps}`` see the file with the command line laid over it.
+    References such as ``${schedule.steps}`` stay as they are: what they stand for is known of each trial only.
 
-    :raises ConfigError: no such file, bad YAML (with its line), a setting without ``=``, an interpolation that
-        leads nowhere; all problems at once
+    :raises ConfigError: no such file, bad YAML (with its line), a setting without ``=``; all problems at once
     """
     problems: list[Problem] = []
     return _combine(_read(Path(path), problems), overrides, problems, source=str(path))
@@ -49,28 +56,24 @@ def parse_experiment(text: str, overrides: Sequence[str] = ()) -> RawExperiment:
 def _combine(
     file: dict[str, Any], overrides: Sequence[str], problems: list[Problem], *, source: str | None
 ) -> RawExperiment:
-    settings = _parse_overrides(overrides, problems)
+    unknown_arms: dict[str, Problem] = {}
+    settings = _parse_overrides(overrides, file.get("arms"), unknown_arms, problems)
     if problems:
         raise ConfigError(problems)
-    merged = merge(file, settings)
-    resolved = _resolve(OmegaConf.create(merged), "", problems)
-    if problems:
-        raise ConfigError(problems)
-    return RawExperiment(
-        file=_settle(file, merged, resolved), overrides=_settle(settings, merged, resolved), source=source
-    )
+    return RawExperiment(file=file, overrides=settings, source=source, unknown_arms=unknown_arms)
 
 
 def _read(path: Path, problems: list[Problem]) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:  # which may be a device that never ends
+            text = file.read(4 * yaml12.LONGEST + 1).decode("utf-8")
     except FileNotFoundError:
         near = [str(other) for other in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
         close = difflib.get_close_matches(str(path), near, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         problems.append(Problem(str(path), f"no such file{hint}"))
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         problems.append(Problem(str(path), f"cannot be read: {error}"))
         return {}
     return _parse(text, str(path), problems)
@@ -78,78 +81,203 @@ def _read(path: Path, problems: list[Problem]) -> dict[str, Any]:
 
 def _parse(text: str, source: str, problems: list[Problem]) -> dict[str, Any]:
     try:
-        config = OmegaConf.create(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        problems.append(Problem(where, " ".join(filter(None, (error.context, error.problem)))))
+        plain = yaml12.read(text)
+    except yaml12.YamlError as error:
+        where = f"{source}:{error.line}:{error.column}" if error.line else source
+        problems.append(Problem(where, str(error)))
         return {}
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        problems.append(Problem(source, f"is no YAML: {str(error).splitlines()[0]}"))
+    if plain is None:
         return {}
-    plain = OmegaConf.to_container(config, resolve=False)
-    # a bare word comes back as {word: None}, so an experiment without a single value is no experiment
+    # a bare word comes back as {word: None} from flow mappings, so that an experiment without a value is none
     if not isinstance(plain, dict) or (plain and all(value is None for value in plain.values())):
         problems.append(Problem(source, "expected a mapping of keys such as `name:` and `environment:`"))
         return {}
-    return _text_keys(plain)
+    return plain
 
 
-def _parse_overrides(overrides: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
+def _parse_overrides(
+    overrides: Sequence[str], arms: Any, unknown_arms: dict[str, Problem], problems: list[Problem]
+) -> dict[str, Any]:
     merged: dict[str, Any] = {}
+    known = set(arms) if isinstance(arms, Mapping) else set()
+    if len(overrides) > _MOST_OVERRIDES:
+        problems.append(Problem("", f"{len(overrides)} settings on the command line; write them into the file"))
+        return merged
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key.strip() or not all(key.strip().split(".")):
-            problems.append(Problem(override, "expected key=value, as in schedule.steps=10"))
+        key, equals, text = override.partition("=")
+        parts = _ITEM.sub(r".\1", key.strip()).split(".")
+        if not equals or not all(parts):
+            problems.append(Problem(_cut(override), "expected key=value, as in schedule.steps=10"))
+            continue
+        if len(parts) > yaml12.DEEPEST:
+            problems.append(Problem(_cut(key), f"{len(parts)} parts; nothing lies deeper than {yaml12.DEEPEST}"))
             continue
         try:
-            config = OmegaConf.from_dotlist([override.strip()])
-            merged = merge(merged, _text_keys(OmegaConf.to_container(config, resolve=False)))
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            problems.append(Problem(key, f"the value is no YAML: {str(error).splitlines()[0]}"))
+            value = yaml12.read(text.strip())
+        except yaml12.YamlError as error:
+            problems.append(Problem(key, f"the value is no YAML: {error}"))
+            continue
+        if parts[0] == "arms":
+            known |= set(value) if len(parts) == 1 and isinstance(value, Mapping) else set()
+            known |= {parts[1]} if len(parts) == 2 and isinstance(value, Mapping | None) else set()
+            if len(parts) > 2 and parts[1] not in known:
+                unknown_arms.setdefault(parts[1], Problem(key.strip(), _no_such_arm(parts[1], known)))
+        merged = merge(merged, at(parts, value))
     return merged
 
 
-def _text_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _text_keys(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_text_keys(item) for item in value]
-    return value
+def _no_such_arm(name: str, known: set[str]) -> str:
+    arms = f"Arms: {', '.join(sorted(known))}." if known else "The file has no arms."
+    return (
+        f"no arm {name!r}{did_you_mean(name, known)} {arms} A new arm is given as a whole: arms.{name}={{recipe: ...}}"
+    )
 
 
-def _resolve(node: Any, path: str, problems: list[Problem]) -> Any:
-    """Turn a config into plain data, noting every interpolation that fails."""
-    if isinstance(node, DictConfig):
-        return {key: _resolve_child(node, key, path, problems) for key in node}
-    if isinstance(node, ListConfig):
-        return [_resolve_child(node, index, path, problems) for index in range(len(node))]
-    return node
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _resolve_child(node: DictConfig | ListConfig, key: Any, path: str, problems: list[Problem]) -> Any:
-    where = f"{path}.{key}" if path else str(key)
-    if OmegaConf.is_missing(node, key):
-        problems.append(Problem(where, "is ???, which stands for a value you must give, here or as key=value"))
+# --- references -----------------------------------------------------------------------------------------------
+
+
+def references(data: Any) -> tuple[Reference, ...]:
+    """Every place where plain data has a ``${...}``."""
+    return tuple(
+        Reference(path=path, text=value)
+        for path, value in _leaves(data, ())
+        if isinstance(value, str) and "${" in value
+    )
+
+
+def spelt_out(file: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both layers, with references to whole mappings as references to what those hold, so that arms can change it."""
+    whole = merge(file, overrides)
+    made = []
+    for layer in (file, overrides):
+        changed = copy(layer)
+        for reference in references(layer):
+            target = _whole_mapping(reference.text, whole)
+            if target is not None:
+                put(changed, reference.path, target)
+        made.append(changed)
+    return made[0], made[1]
+
+
+def _whole_mapping(text: str, whole: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = re.fullmatch(r"\$\{([A-Za-z_][\w.+-]*)\}", text)
+    target: Any = whole
+    for part in found[1].split(".") if found else ():
+        target = target.get(part) if isinstance(target, Mapping) else None
+    if found is None or not isinstance(target, Mapping):
         return None
+    return _pointing(target, found[1])
+
+
+def _pointing(target: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {
+        key: _pointing(value, f"{path}.{key}") if isinstance(value, Mapping) and value else f"${{{path}.{key}}}"
+        for key, value in target.items()
+        if re.fullmatch(r"[\w+-]+", key)
+    }
+
+
+def resolve(
+    data: Mapping[str, Any], around: Mapping[str, Any], written: Sequence[Reference]
+) -> Iterator[tuple[Reference, Any, str | None]]:
+    """Say what references stand for.
+
+    :param data: has their texts in their places
+    :param around: what they may name beside ``data``, which wins
+    :returns: of each reference its value as plain data, and what is wrong with it if anything is
+    """
+    if not written:
+        return
+    live = {reference.path for reference in written}
+    tree = OmegaConf.create(_readable(merge(around, _escaped(data, live, ()))))
+    for reference in written:
+        trouble = _grammar_trouble(reference.text)
+        value: Any = None
+        if trouble is None:
+            try:
+                value = _value(tree, reference)
+            except (OmegaConfBaseException, RecursionError, ValueError, LookupError) as error:
+                trouble = _reason(error)
+        if trouble is None and value == MISSING:
+            trouble = "it stands for ???, a value you must give"
+        yield reference, value, trouble and f"{_cut(reference.text)} cannot be resolved: {trouble}"
+
+
+def resolved(data: Mapping[str, Any], around: Mapping[str, Any], written: Sequence[Reference]) -> dict[str, Any]:
+    """Lay the values of references into a copy of the data.
+
+    :raises ConfigError: one leads nowhere
+    """
+    made, problems = copy(data), []
+    for reference, value, trouble in resolve(data, around, written):
+        if trouble is not None:
+            problems.append(Problem(".".join(reference.path), trouble))
+        else:
+            put(made, reference.path, value)
+    if problems:
+        raise ConfigError(problems)
+    return made
+
+
+def missing(data: Any) -> Iterator[tuple[str, ...]]:
+    """Every place where plain data has ``???``."""
+    return (path for path, value in _leaves(data, ()) if value == MISSING)
+
+
+def _value(tree: DictConfig, reference: Reference) -> Any:
+    node: Any = tree
+    for part in reference.path:
+        node = node[int(part) if isinstance(node, ListConfig) else part]
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or refers to itself"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+@functools.lru_cache(maxsize=4096)
+def _grammar_trouble(text: str) -> str | None:
     try:
-        child = node[key]
-    except OmegaConfBaseException as error:
-        problems.append(Problem(where, f"cannot be resolved: {str(error).splitlines()[0]}"))
-        return None
-    return _resolve(child, where, problems)
+        OmegaConf.create({"value": text})
+    except (OmegaConfBaseException, RecursionError) as error:
+        return _reason(error)
+    return None
 
 
-def _settle(layer: Any, merged: Any, resolved: Any) -> Any:
-    """Put resolved values where a layer has interpolations; what another layer overrides is dead and stays as it is."""
-    if isinstance(layer, dict):
-        if not isinstance(merged, dict) or not isinstance(resolved, dict):
-            return layer
-        return {key: _settle(item, merged.get(key), resolved.get(key)) for key, item in layer.items()}
-    if isinstance(layer, list):
-        if not isinstance(merged, list) or not isinstance(resolved, list):
-            return layer
-        return [_settle(item, merged[i], resolved[i]) if i < len(merged) else item for i, item in enumerate(layer)]
-    if isinstance(layer, str) and "${" in layer and layer == merged:
-        return resolved
-    return layer
+def _escaped(value: Any, live: set[tuple[str, ...]], path: tuple[str, ...]) -> Any:
+    """Data whose text means itself, but where references stand."""
+    if isinstance(value, Mapping):
+        return {key: _escaped(item, live, (*path, str(key))) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item, live, (*path, str(index))) for index, item in enumerate(value)]
+    return value.replace("${", "\\${") if isinstance(value, str) and path not in live else value
+
+
+def _readable(value: Any) -> Any:
+    """Data as OmegaConf takes them: plain numbers, and no text that it cannot parse."""
+    if isinstance(value, Mapping):
+        return {str(key): _readable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(item) for item in value]
+    if isinstance(value, str):
+        return value.replace("${", "$ {") if "${" in value and _grammar_trouble(value) else value
+    if isinstance(value, bool) or value is None:
+        return value
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, str(key)))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, str(index)))
+    else:
+        yield path, value

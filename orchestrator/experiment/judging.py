@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +15,10 @@ from pydantic import ValidationError
 from orchestrator.contract.parts import Part
 from orchestrator.contract.settings import Settings, Variation
 from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
-from orchestrator.experiment.arms import Arm
+from orchestrator.experiment.arms import Arm, start_data
 from orchestrator.experiment.checks import CHECKS, Judged
+from orchestrator.experiment.overlay import put
+from orchestrator.plugging.locating import absolute, located
 from orchestrator.plugging.options import leaves, option_problems
 from orchestrator.plugging.registry import Choice, Registry
 
@@ -66,6 +70,7 @@ def _placed(own: str, role: str, path: str) -> str:
 def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[Problem]]:
     """Judge one arm: types, options, what its components need of each other."""
     problems: list[Problem] = []
+    arm = replace(arm, data=_placed_files(arm.data, registry))
     settings, unsound = _settings(arm.data, problems)
     built: dict[str, Part] = {}
     chosen: dict[str, Choice] = {}
@@ -90,6 +95,47 @@ def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[
     return judged, [Problem(arm.typed(problem.path), problem.message) for problem in problems]
 
 
+def _placed_files(data: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """An arm's data with every file it names as an absolute path; what is unsound stays as it is."""
+    made = dict(data)
+    rewards = data.get("rewards")
+    made |= {"rewards": list(rewards)} if isinstance(rewards, list | tuple) else {}
+    for path, role, spec in _component_specs(data):
+        options = _options(role, spec)
+        if any(_not_finite(options, path)):
+            continue
+        choice, _ = registry.choose(role, spec["use"], options, path)
+        if choice is not None:
+            put(made, path.split("."), {**spec, **located(choice, options)})
+    start = data.get("start")
+    if isinstance(start, Mapping):
+        made["start"] = _placed_start(made, registry)
+    return made
+
+
+def _placed_start(data: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """The same of an arm's start phase, and of those before it."""
+    start = dict(data["start"])
+    if isinstance(start.get("checkpoint"), str):
+        start["checkpoint"] = absolute(start["checkpoint"])
+    try:
+        phase = _placed_files(start_data(data), registry)
+    except (TypeError, AttributeError):  # of a shape that the settings model refuses
+        return start
+    for key in ("environment", "sampler", "advantage", "objective", "rewards", "start"):
+        start |= {key: _like(start[key], phase[key])} if key in start and key in phase else {}
+    return start
+
+
+def _like(written: Any, placed: Any) -> Any:
+    """What was written, with the values that stand at its places in the placed data."""
+    if isinstance(written, Mapping) and isinstance(placed, Mapping):
+        return {key: _like(value, placed[key]) if key in placed else value for key, value in written.items()}
+    if isinstance(written, list | tuple) and isinstance(placed, list | tuple) and len(written) == len(placed):
+        return [_like(one, other) for one, other in zip(written, placed, strict=True)]
+    return placed if isinstance(written, str) and isinstance(placed, str) else written
+
+
 def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterator[Problem]:
     """Judge what the experiment varies against itself and against the arms."""
     names = [one.arm.name for one in judged]
@@ -110,7 +156,7 @@ def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterat
     lists = {"seeds": variation.seeds}
     lists |= {f"arms.{arm}.seeds": variation.seeds_of(arm) for arm, own in variation.arms.items() if own.get("seeds")}
     for path, seeds in lists.items():
-        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        twice = sorted(seed for seed, times in Counter(seeds).items() if times > 1)
         if twice:
             yield Problem(path, f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
     if variation.tune.scheduler != "none" and not variation.search:
@@ -140,15 +186,20 @@ def searched_problems(
         return
     if top in judged.unsound:
         return
+    tops = {top} | {reference.path[0] for reference in judged.arm.references} - judged.unsound
     for value in values:
-        data = apply(value)
+        try:
+            data = apply(value)
+        except ConfigError as error:
+            yield from (Problem(f"search.{path}", f"{problem}") for problem in error.problems)
+            continue
         problems: list[Problem] = []
         _settings(data, problems)
         for where, role, spec in _component_specs(data):
-            if where.partition(".")[0] == top:
+            if where.partition(".")[0] in tops:
                 problems += registry.problems(role, spec["use"], _options(role, spec), where)
         for problem in problems:
-            if problem.path.partition(".")[0] == top:
+            if problem.path.partition(".")[0] in tops:
                 detail = "" if problem.path == path else f"{problem.path}: "
                 yield Problem(f"search.{path}", f"{detail}{problem.message}")
 

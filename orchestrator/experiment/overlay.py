@@ -41,12 +41,30 @@ def copy(value: Any) -> Any:
     return value
 
 
-def at(path: str, value: Any) -> dict[str, Any]:
-    """Nest a value under a dotted path: ``at("a.b", 1)`` is ``{"a": {"b": 1}}``."""
+def at(path: str | Sequence[str], value: Any) -> dict[str, Any]:
+    """Nest a value under a dotted path, or its parts: ``at("a.b", 1)`` is ``{"a": {"b": 1}}``."""
     nested = value
-    for part in reversed(path.split(".")):
+    for part in reversed(path.split(".") if isinstance(path, str) else path):
         nested = {part: nested}
     return nested
+
+
+def put(data: Any, path: Sequence[str], value: Any) -> None:
+    """Replace what stands at an existing place of plain data, in place; list indices count too."""
+    for part in path[:-1]:
+        data = data[int(part)] if isinstance(data, list) else data[part]
+    data[int(path[-1]) if isinstance(data, list) else path[-1]] = value
+
+
+def drop(data: Any, path: Sequence[str]) -> None:
+    """Take what stands at a place of plain data away, in place: a list with it, since its other items mean less alone."""
+    for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return
+        if part == path[-1] or not isinstance(data[part], Mapping):
+            del data[part]  # type: ignore[attr-defined]
+            return
+        data = data[part]
 
 
 def depth_reached(data: Any, path: Sequence[str]) -> int:

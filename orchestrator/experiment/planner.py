@@ -7,20 +7,23 @@ import hashlib
 import itertools
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.plan import Phase, Plan, Reference, TrialSpec
 from orchestrator.contract.settings import ComponentSpec, Experiment, Settings, Variation
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.experiment import search
-from orchestrator.experiment.arms import VARIED, Layout, lay_out, start_data, start_of
+from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, start_data, start_of
 from orchestrator.experiment.checks import Judged
+from orchestrator.experiment.files import resolved
 from orchestrator.experiment.judging import Builder, judge, searched_problems, variation_problems
-from orchestrator.experiment.overlay import at, merge
+from orchestrator.experiment.overlay import at, copy, merge, put
 from orchestrator.plugging.options import option_problems
 from orchestrator.plugging.registry import Registry
 
@@ -49,10 +52,14 @@ def make(raw: RawExperiment, registry: Registry) -> Plan:
             problems += judge(phase, registry, builder)[1]
             phase = start_of(phase)
     problems += variation_problems(judged, variation)
-    unsearchable = list(_search_problems(judged, variation, registry))
+    unsearchable = list(_search_problems(judged, variation, layout.around, registry))
     problems += unsearchable
-    if unsearchable:  # the plan that plugins look over goes without
+    too_many = list(_too_many(judged, variation)) if not unsearchable else []
+    problems += too_many
+    if unsearchable or too_many:  # the plan that plugins look over goes without
         variation = variation.model_copy(update={"search": {}})
+    if too_many:
+        variation = variation.model_copy(update={"seeds": variation.seeds[:1], "arms": {}})
     plan = _lay_out_trials(raw, layout, variation, [one for one in judged if one.is_sound], registry)
     problems += _duplicate_ids(plan)
     problems += _plugins_problems(plan, registry)
@@ -112,7 +119,7 @@ def tuning_trial(plan: Plan, arm: str, index: int, values: Mapping[str, Any], se
     :param values: dotted path to value
     :raises ConfigError: the values do not fit the arm's options
     """
-    return _tuning_trial(plan.arms[arm], arm, index, values, seed)
+    return _tuning_trial(_Arm.of(plan, arm), index, values, seed)
 
 
 def confirmations(plan: Plan, best: Mapping[str, Mapping[str, Any]]) -> tuple[TrialSpec, ...]:
@@ -121,7 +128,7 @@ def confirmations(plan: Plan, best: Mapping[str, Mapping[str, Any]]) -> tuple[Tr
     :param best: dotted path to value, by arm; arms left out are not confirmed
     """
     return tuple(
-        _confirmation(plan.arms[arm], arm, seed, best[arm])
+        _confirmation(_Arm.of(plan, arm), seed, best[arm])
         for seed in plan.experiment.all_seeds()
         for arm in plan.arms
         if arm in best and seed in plan.experiment.seeds_of(arm)
@@ -148,7 +155,9 @@ def _variation(layout: Layout, problems: list[Problem]) -> Variation:
     return Variation.model_validate(data)
 
 
-def _search_problems(judged: list[Judged], variation: Variation, registry: Registry) -> Iterator[Problem]:
+def _search_problems(
+    judged: list[Judged], variation: Variation, around: Mapping[str, Any], registry: Registry
+) -> Iterator[Problem]:
     found = search.problems(variation.search, searcher=variation.tune.searcher)
     yield from found
     wrong = {problem.path.removeprefix("search.") for problem in found}
@@ -158,7 +167,7 @@ def _search_problems(judged: list[Judged], variation: Variation, registry: Regis
         for one in judged:
 
             def apply(value: Any, one: Judged = one, path: str = dimension.path) -> dict[str, Any]:
-                return merge(one.arm.data, at(path, value))
+                return _laid(one.arm.data, {path: value}, one.arm.references, around)
 
             for problem in dict.fromkeys(searched_problems(one, dimension.path, dimension.extremes(), apply, registry)):
                 arms.setdefault(problem, []).append(one.arm.name)
@@ -167,17 +176,39 @@ def _search_problems(judged: list[Judged], variation: Variation, registry: Regis
             yield Problem(problem.path, where + problem.message)
 
 
+def _too_many(judged: list[Judged], variation: Variation) -> Iterator[Problem]:
+    """Refuse a plan of more trials than wanted, before they are laid out."""
+    tune, arms = variation.tune, len(judged)
+    count, said = sum(len(variation.seeds_of(one.arm.name)) for one in judged), f"{arms} arm(s) x their seeds"
+    path = "seeds"
+    if variation.search:
+        is_grid = tune.searcher == "grid"
+        samples = search.grid_size(search.space(variation.search).dimensions) if is_grid else tune.samples
+        count += int(arms * samples * tune.seeds)
+        path = "search" if is_grid else "tune.samples"
+        said = f"{arms} arm(s) x {int(samples):,} configurations x {tune.seeds} tuning seed(s), and the confirmations"
+    if count > variation.most_trials:
+        yield Problem(
+            path,
+            f"{count:,} trials ({said}), more than most_trials = {variation.most_trials:,}; ask for fewer, or raise it",
+        )
+
+
 def _lay_out_trials(
     raw: RawExperiment, layout: Layout, variation: Variation, judged: list[Judged], registry: Registry
 ) -> Plan:
     arms = {one.arm.name: one.settings for one in judged}
+    references = {one.arm.name: one.arm.references for one in judged if one.arm.references}
     experiment = _experiment(layout, variation, arms)
+    around = layout.around
+    laid = [_Arm(name=arm, settings=arms[arm], references=references.get(arm, ()), around=around) for arm in arms]
     return Plan(
         name=experiment.name,
         experiment=experiment,
-        trials=tuple(_trials(arms, variation)),
+        trials=tuple(_trials(laid, variation)),
         fingerprint=registry.manager.fingerprint(),
         arms=arms,
+        references=references,
         commit=_commit(raw.source),
         source=raw.source,
     )
@@ -197,11 +228,27 @@ def _experiment(layout: Layout, variation: Variation, arms: Mapping[str, Setting
     return Experiment(**shared, **varied)
 
 
-def _trials(arms: Mapping[str, Settings], variation: Variation) -> Iterator[TrialSpec]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arm:
+    """An arm's settings, and what in them follows from others."""
+
+    name: str
+    settings: Settings
+    references: tuple[Reference, ...] = ()
+    around: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan, arm: str) -> _Arm:
+        references = plan.references.get(arm, ())
+        around = around_of(plan.experiment.model_dump(mode="json", include=set(VARIED))) if references else {}
+        return cls(name=arm, settings=plan.arms[arm], references=references, around=around)
+
+
+def _trials(arms: Sequence[_Arm], variation: Variation) -> Iterator[TrialSpec]:
     if not variation.search:
-        for seed, (arm, settings) in itertools.product(variation.all_seeds(), arms.items()):
-            if seed in variation.seeds_of(arm):
-                yield _confirmation(settings, arm, seed, {})
+        for seed, arm in itertools.product(variation.all_seeds(), arms):
+            if seed in variation.seeds_of(arm.name):
+                yield _confirmation(arm, seed, {})
         return
     tune = variation.tune
     if tune.searcher == "optuna":
@@ -209,49 +256,64 @@ def _trials(arms: Mapping[str, Settings], variation: Variation) -> Iterator[Tria
     space = search.space(variation.search)
     configurations = space.grid() if tune.searcher == "grid" else space.sample(tune.samples, tune.seed)
     for index, values in enumerate(configurations):
-        for seed, (arm, settings) in itertools.product(_tuning_seeds(variation), arms.items()):
-            yield _tuning_trial(settings, arm, index, values, seed)
+        for seed, arm in itertools.product(_tuning_seeds(variation), arms):
+            yield _tuning_trial(arm, index, values, seed)
 
 
 def _tuning_seeds(variation: Variation) -> Iterator[int]:
-    unused = (seed for seed in itertools.count(_FIRST_TUNING_SEED) if seed not in variation.all_seeds())
+    taken = set(variation.all_seeds())
+    unused = (seed for seed in itertools.count(_FIRST_TUNING_SEED) if seed not in taken)
     return itertools.islice(unused, variation.tune.seeds)
 
 
-def _tuning_trial(settings: Settings, arm: str, index: int, values: Mapping[str, Any], seed: int) -> TrialSpec:
+def _tuning_trial(arm: _Arm, index: int, values: Mapping[str, Any], seed: int) -> TrialSpec:
     return TrialSpec(
-        id=f"tune-{arm}-{index:03d}-s{seed}",
-        arm=arm,
+        id=f"tune-{arm.name}-{index:03d}-s{seed}",
+        arm=arm.name,
         seed=seed,
         phase=Phase.TUNE,
         sample=index,
         searched=dict(values),
-        settings=_with_values(settings, values),
+        settings=_with_values(arm, values),
     )
 
 
-def _confirmation(settings: Settings, arm: str, seed: int, values: Mapping[str, Any]) -> TrialSpec:
+def _confirmation(arm: _Arm, seed: int, values: Mapping[str, Any]) -> TrialSpec:
     return TrialSpec(
-        id=f"{arm}-s{seed}", arm=arm, seed=seed, searched=dict(values), settings=_with_values(settings, values)
+        id=f"{arm.name}-s{seed}", arm=arm.name, seed=seed, searched=dict(values), settings=_with_values(arm, values)
     )
 
 
-def _with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
+def _with_values(arm: _Arm, values: Mapping[str, Any]) -> Settings:
     """Settings with other values of the searched options; the same object where nothing is searched."""
     if not values:
-        return settings
-    data = settings.model_dump(mode="json")
-    for path, value in values.items():
-        data = merge(data, at(path, value))
+        return arm.settings
+    data = _laid(arm.settings.model_dump(mode="json"), values, arm.references, arm.around)
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError(option_problems(error, Settings, "", data)) from error
 
 
+def _laid(
+    data: Mapping[str, Any], values: Mapping[str, Any], references: Sequence[Reference], around: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Lay searched values over an arm's data; what refers to them follows, but what is searched itself does not."""
+    made = copy(data)
+    for path, value in values.items():
+        made = merge(made, at(path, value))
+    searched = [tuple(path.split(".")) for path in values]
+    following = [
+        reference for reference in references if not any(reference.path[: len(path)] == path for path in searched)
+    ]
+    for reference in following:
+        put(made, reference.path, reference.text)
+    return resolved(made, around, following) if following else made
+
+
 def _duplicate_ids(plan: Plan) -> Iterator[Problem]:
-    ids = [trial.id for trial in plan.trials]
-    for twice in sorted({one for one in ids if ids.count(one) > 1}) if len(set(ids)) < len(ids) else ():
+    times = Counter(trial.id for trial in plan.trials)
+    for twice in sorted(one for one, count in times.items() if count > 1):
         yield Problem("arms", f"two trials would be called {twice!r}; rename an arm")
 
 
@@ -260,7 +322,7 @@ def _plugins_problems(plan: Plan, registry: Registry) -> Iterator[Problem]:
     if not plan.arms:
         return
     if not plan.trials:  # a searcher proposes them later: what the arms say themselves can be judged now
-        own = (_confirmation(config, arm, _FIRST_TUNING_SEED, {}) for arm, config in plan.arms.items())
+        own = (_confirmation(_Arm.of(plan, arm), _FIRST_TUNING_SEED, {}) for arm in plan.arms)
         plan = dataclasses.replace(plan, trials=tuple(own))
     for info, found in registry.manager.call_each("check_plan", plan=plan):
         for problem in found:

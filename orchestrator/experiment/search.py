@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -42,6 +42,7 @@ _WORDS: dict[str, Kind] = {**{kind.value: kind for kind in Kind}, **_SYNONYMS}
 _LOGARITHMIC = (Kind.LOGUNIFORM, Kind.LOGINT)
 _WHOLE = (Kind.INT, Kind.LOGINT)
 _LARGEST_GRID = 10_000
+_LARGEST_NUMBER = 1e18  # whole numbers beyond lose digits as floats, and no option has a use for them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +71,8 @@ class Dimension:
             case Kind.LOGUNIFORM:
                 return _between(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
             case Kind.QUNIFORM:
-                points = self._points()
-                return points[min(int(share * len(points)), len(points) - 1)]
+                count = self._count()
+                return self._point(min(int(share * count), count - 1))
             case Kind.INT:
                 return min(int(low) + int(share * (int(high) - int(low) + 1)), int(high))
             case Kind.LOGINT:
@@ -85,7 +86,9 @@ class Dimension:
                 return math.inf
             case Kind.INT | Kind.LOGINT:
                 return int(self.high) - int(self.low) + 1
-        return len(self.finite_values() or ())
+            case Kind.QUNIFORM:
+                return self._count()
+        return len(self.values)
 
     def finite_values(self) -> tuple[Any, ...] | None:
         """Every value, in order; None where they are not countable."""
@@ -93,7 +96,7 @@ class Dimension:
             case Kind.CHOICE:
                 return self.values
             case Kind.QUNIFORM:
-                return self._points()
+                return tuple(map(self._point, range(self._count())))
             case Kind.INT | Kind.LOGINT:
                 return tuple(range(int(self.low), int(self.high) + 1))
         return None
@@ -104,10 +107,14 @@ class Dimension:
             return self.values
         return (int(self.low), int(self.high)) if self.kind in _WHOLE else (self.low, self.high)
 
-    def _points(self) -> tuple[float, ...]:
+    def _count(self) -> int:
+        """How many points quniform has."""
         assert self.step is not None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(float(f"{self.low + index * self.step:.12g}") for index in range(count))
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
+    def _point(self, index: int) -> float:
+        assert self.step is not None
+        return float(f"{self.low + index * self.step:.12g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +154,13 @@ def flatten(search: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_leaves(search, ""))
 
 
+def repeated(search: Mapping[str, Any]) -> Iterator[Problem]:
+    """Say which options a search section names twice: nested and dotted, or a section and an option in it."""
+    paths = [path for path, _ in _leaves(search, "")]
+    for path in dict.fromkeys(path for path in paths if paths.count(path) > 1):
+        yield Problem(f"search.{path}", "named twice; write it once")
+
+
 def space(search: Mapping[str, Mapping[str, Any]]) -> Space:
     """Read a search section that has been judged.
 
@@ -174,12 +188,23 @@ def problems(search: Mapping[str, Any], *, searcher: str = "random") -> list[Pro
             found.append(
                 Problem(where, f"{dimension.kind} has endlessly many values, and tune.searcher is grid; list a choice")
             )
-    size = math.prod(dimension.size() for dimension in sound)
+    for outer, inner in itertools.permutations([dimension.path for dimension in sound], 2):
+        if inner.startswith(f"{outer}."):
+            found.append(Problem(f"search.{inner}", f"lies in {outer}, which is searched too; search one of the two"))
+    size = grid_size(sound)
     if searcher == "grid" and _LARGEST_GRID < size < math.inf:
         found.append(
-            Problem("search", f"the grid has {size:.0f} points, more than {_LARGEST_GRID}; use random or optuna")
+            Problem("search", f"the grid has {size:.12g} points, more than {_LARGEST_GRID}; use random or optuna")
         )
     return found
+
+
+def grid_size(dimensions: Iterable[Dimension]) -> float:
+    """How many combinations there are; at most 1e300 where they are countable."""
+    sizes = [dimension.size() for dimension in dimensions]
+    if math.inf in sizes:
+        return math.inf
+    return min(math.prod(int(size) for size in sizes), 10**300)
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -209,6 +234,8 @@ def _spec_problem(spec: Any) -> str | None:
     low, high = arguments[:2]
     if low >= high:
         return f"{word} needs low < high; got {low!r} and {high!r}"
+    if not math.isfinite(high - low) or max(abs(low), abs(high)) > _LARGEST_NUMBER:
+        return f"{word} needs numbers up to {_LARGEST_NUMBER:g} in size; got {low!r} and {high!r}"
     if kind in _LOGARITHMIC and low <= 0:
         return f"{word} needs low > 0, since it has no logarithm otherwise; got {low!r}"
     if kind in _WHOLE and not all(float(argument).is_integer() for argument in arguments):

@@ -27,14 +27,31 @@ def option_problems(error: ValidationError, model: type[BaseModel], path: str, d
             message = f"unknown key{hint}" + (
                 f" Expected one of: {', '.join(sorted(fields))}." if fields else " It takes no options."
             )
+        elif detail["type"] == "missing" and isinstance(detail["input"], list | tuple):
+            found.pop(where, None)  # each missing item is one such error; the last one says how many there must be
+            message = f"too few items: expected {int(detail['loc'][-1]) + 1}; got {_short(detail['input'])}"
         elif detail["type"] == "missing":
             message = "missing; it has no default"
+        elif detail["type"] in ("tuple_type", "list_type"):
+            message = _no_list(detail["input"], _fields_at(model, typed))
         else:
             message = f"{detail['msg'].removeprefix('Value error, ')}; got {_short(detail['input'])}"
         messages = found.setdefault(where, [])
         if message not in messages:
             messages.append(message)
     return [Problem(where, ", or: ".join(messages)) for where, messages in found.items()]
+
+
+def _no_list(value: Any, fields: list[str]) -> str:
+    """What to write where something else stands in place of a list.
+
+    :param fields: of the list's items, where they are mappings
+    """
+    if isinstance(value, Mapping) and value and all(str(key).isdigit() for key in value):
+        return f"there is no item {', '.join(map(str, value))} to change; write the whole list"
+    item = f"{{use: {value}}}" if "use" in fields and isinstance(value, str) else _short(value)
+    example = f", as in [{item}]" if value is not None else ""
+    return f"expected a list{example}; got {_short(value)}"
 
 
 def _typed(location: tuple[int | str, ...], data: Any) -> tuple[str, ...]:

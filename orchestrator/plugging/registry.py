@@ -25,7 +25,7 @@ from orchestrator.contract.component import (
 )
 from orchestrator.contract.parts import Part, make_part
 from orchestrator.contract.types import Couples, Speaks
-from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, did_you_mean
+from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, describe, did_you_mean
 from orchestrator.plugging.building import build_problems, builder, package_of, with_renderer
 from orchestrator.plugging.manager import PluginManager
 from orchestrator.plugging.options import model_problems, option_problems, uses
@@ -148,6 +148,8 @@ class Registry:
                 config = component.config.model_validate(dict(options))
         except ValidationError as error:
             return None, option_problems(error, component.config, path, options)
+        except Exception as error:  # of a validator of the plugin's own
+            return None, [Problem(path, f"the options cannot be judged: {describe(error)}")]
         problems: list[Problem] = []
         inner = []
         for inner_path, use in uses(config):

@@ -24,6 +24,8 @@ ANSWER = 0.15  # variance of an answer within its task, where no run says: pass 
 FEW = 6  # degrees of freedom below which an earlier run's scatter is a hint
 MANY = 4  # arms compared from which a larger baseline is proposed
 
+_MOST_PLACES = 2000  # evaluations that a schedule is laid out with
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
@@ -146,6 +148,7 @@ def _averaging(settings: Settings) -> float:
     steps, every = settings.schedule.steps, settings.evaluation.every
     if steps == 0:
         return 1.0
+    every = max(every, steps // _MOST_PLACES) if every else 0  # more of them leave nothing worth showing
     places = sorted({0, steps, *(range(every, steps + 1, every) if every else ())})
     return left_by_averaging(window_weights(places, (1 - WINDOW) * steps, steps).tolist())
 

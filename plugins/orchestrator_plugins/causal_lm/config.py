@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from orchestrator.api import PluginConfig, Problem
+from orchestrator.api import PathOrName, PluginConfig, Problem
 
 from .tokenizer import check_words
 
@@ -41,7 +41,7 @@ class ModelConfig(PluginConfig):
     seed: int = Field(0, ge=0, description="preset: of the random initial weights")
     words: tuple[str, ...] = Field((), description="preset: words that are one token each instead of one per character")
 
-    path: str | None = Field(None, description="folder with config.json, or a hub name such as Qwen/Qwen3-1.7B")
+    path: PathOrName | None = Field(None, description="folder with config.json, or a hub name such as Qwen/Qwen3-1.7B")
     revision: str | None = Field(None, description="path: branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(False, description="path: run Python code that comes with the model")
     attention: str | None = Field(

@@ -82,6 +82,8 @@ class CountdownConfig(PluginConfig):
     def _fits_together(self) -> "CountdownConfig":
         if self.eval_path is not None and self.path is None:
             raise ValueError("eval_path needs path: give the training puzzles too")
+        if self.eval_path is not None and self.path is not None and self.eval_path.resolve() == self.path.resolve():
+            raise ValueError("eval_path is path: held-out puzzles would be trained on; give another file, or none")
         if self.template is not None:
             if self.prompt is not Prompt.INSTRUCT:
                 raise ValueError("template needs prompt: instruct")

@@ -137,6 +137,8 @@ def _read_splits(config: CountdownConfig, path: Path) -> dict[Split, list[Puzzle
         held = read(config.eval_path)
         keys = {puzzle.key for puzzle in held}
         train = [puzzle for puzzle in puzzles if puzzle.key not in keys]
+        if not train:
+            raise ValueError(f"every puzzle of {path} is in {config.eval_path} too, so that none is left to train on")
     else:
         held = [puzzle for puzzle in puzzles if puzzle.held_out(config.eval_share)]
         train = [puzzle for puzzle in puzzles if not puzzle.held_out(config.eval_share)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from orchestrator.api import PluginConfig
 
@@ -16,10 +17,9 @@ Head = Literal["sets", "phases", "flat128"]
 LearnerDefect = Literal["call_first", "modulo", "endless_rounds"]
 
 
-class PlayerConfig(BaseModel):
+class PlayerConfig(PluginConfig):
     """One player; what it is, and the name it carries in tables."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str | None = Field(None, min_length=1, description="in tables; null: what it is")
 
 
@@ -57,7 +57,7 @@ class NetworkConfig(PlayerConfig):
     """A trained policy, or an untrained one where no checkpoint is given."""
 
     player: Literal["network"]
-    checkpoint: str | None = Field(None, description="directory with model.safetensors; null: initial weights")
+    checkpoint: Path | None = Field(None, description="directory with model.safetensors; null: initial weights")
     policy: dict[str, Any] = Field(
         {"use": "mlp", "hidden": (128, 64), "activation": "relu"}, description="policy component the weights belong to"
     )

@@ -50,7 +50,7 @@ class NetworkPlayer:
         if isinstance(policy, Prepares):
             policy.prepare(cast("Environment", _Sizes(config)), frozenset())
         if config.checkpoint is not None:
-            _load(policy.module, Path(config.checkpoint).expanduser())
+            _load(policy.module, config.checkpoint.expanduser())
         policy.refresh()
         self._policy = policy
         self._sampling = Sampling(temperature=config.temperature)

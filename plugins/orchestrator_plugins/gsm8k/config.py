@@ -39,4 +39,6 @@ class Gsm8kConfig(PluginConfig):
     def _files_fit(self) -> "Gsm8kConfig":
         if self.eval_path is not None and self.path is None:
             raise ValueError("eval_path needs path: give the training problems too")
+        if self.eval_path is not None and self.path is not None and self.eval_path.resolve() == self.path.resolve():
+            raise ValueError("eval_path is path: held-out problems would be trained on; give another file, or none")
         return self

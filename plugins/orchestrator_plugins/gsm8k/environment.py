@@ -90,6 +90,10 @@ def _splits(config: Gsm8kConfig) -> tuple[list[Problem], list[Problem]]:
         held = read(config.eval_path)
         questions = {problem.question for problem in held}
         train = [problem for problem in problems if problem.question not in questions]
+        if not train:
+            raise ValueError(
+                f"every problem of {config.path} is in {config.eval_path} too, so that none is left to train on"
+            )
     else:
         held = [problem for problem in problems if problem.held_out(config.eval_share)]
         train = [problem for problem in problems if not problem.held_out(config.eval_share)]

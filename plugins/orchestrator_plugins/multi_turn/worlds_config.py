@@ -118,6 +118,10 @@ class SearchQAConfig(PluginConfig):
             raise ValueError("passages and questions belong together; give both, or neither for the built-in corpus")
         if self.eval_questions is not None and self.questions is None:
             raise ValueError("eval_questions needs passages and questions too")
+        if self.eval_questions and self.questions and self.eval_questions.resolve() == self.questions.resolve():
+            raise ValueError(
+                "eval_questions is questions: held-out ones would be trained on; give another file, or none"
+            )
         if self.turns <= self.max_searches:
             raise ValueError(f"max_turns {self.turns} leaves no turn to answer after {self.max_searches} searches")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -26,7 +27,7 @@ class DemandConfig(PluginConfig):
     days: Literal["one", "fresh"] = Field(
         "one", description="synthetic: every task resamples one day, or draws a day of its own"
     )
-    path: str | None = Field(None, description="tlc: a yellow-taxi Parquet file as the TLC publishes it")
+    path: Path | None = Field(None, description="tlc: a yellow-taxi Parquet file as the TLC publishes it")
     year: int = Field(2024, ge=2009, description="tlc: of the pick-up")
     month: int = Field(7, ge=1, le=12, description="tlc: of the pick-up")
     day: int = Field(17, ge=1, le=31, description="tlc: of the pick-up")

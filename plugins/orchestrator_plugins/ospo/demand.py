@@ -83,7 +83,7 @@ def read_trips(city: City, minutes: int, config: DemandConfig) -> Requests:
         from pyarrow import parquet
     except ImportError:
         raise ValueError("reading trip records needs pyarrow: pip install 'rl-orchestrator[dispatch]'") from None
-    path = Path(config.path or "")
+    path = config.path or Path()
     if not path.is_file():
         raise ValueError(f"demand.path: no file {path}; expected a Parquet file of yellow-taxi trips")
     present = parquet.read_schema(path).names

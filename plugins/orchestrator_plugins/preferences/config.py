@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.api import PluginConfig, UseReward
+from orchestrator.api import PathOrName, PluginConfig, UseReward
 
 
 class ModelScorer(PluginConfig):
     """A Hugging Face sequence classifier that scores answers, or compares two of them."""
 
-    path: str = Field(description="folder or hub name that AutoModelForSequenceClassification loads")
+    path: PathOrName = Field(description="folder or hub name that AutoModelForSequenceClassification loads")
     reads: Literal["answer", "pair"] = Field(
         "answer",
         description="answer: one at a time, a score each; pair: two at once, the logit of the first being better",

@@ -29,12 +29,6 @@ def test_settings_of_the_command_line_are_nested_and_read_as_yaml():
     }
 
 
-def test_interpolations_see_the_command_line():
-    raw = parse_experiment("schedule: {steps: 10}\nevaluation: {every: '${schedule.steps}'}", ["schedule.steps=3"])
-
-    assert raw.file["evaluation"]["every"] == 3
-
-
 def test_plain_data_comes_out():
     raw = parse_experiment("a: {b: [1, {c: 2}]}")
 
@@ -82,11 +76,3 @@ def test_settings_without_an_equals_sign_are_all_reported():
     found = problems("name: x", ["steps", "=3", "a..b=1"])
 
     assert found == [f"{one}: expected key=value, as in schedule.steps=10" for one in ("steps", "=3", "a..b=1")]
-
-
-def test_interpolations_that_lead_nowhere_are_all_reported():
-    found = problems("a: '${nowhere}'\nb: '${neither}'\nc: ???")
-
-    assert [problem.partition(":")[0] for problem in found] == ["a", "b", "c"]
-    assert "nowhere" in found[0]
-    assert "???" in found[2]

@@ -1,0 +1,77 @@
+"""Files that options name, made absolute where the command runs: a run is resumed from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from orchestrator.contract.component import Use
+from orchestrator.contract.strict import NamesFile
+from orchestrator.plugging.registry import Choice
+
+
+def located(choice: Choice, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's options as given, every path in them absolute, ``~`` expanded; nested components included.
+
+    :param options: what the choice was judged from
+    """
+    return _model(choice.config, options, dict(choice.inner), "")
+
+
+def absolute(path: str | Path) -> str:
+    """A path from where the command runs, ``~`` expanded; links are kept."""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except (RuntimeError, ValueError, OSError):  # no such user: the path is taken as it stands
+        return str(Path(path).absolute())
+
+
+def _model(config: BaseModel, given: Mapping[str, Any], inner: Mapping[str, Choice], path: str) -> dict[str, Any]:
+    made = dict(given)
+    for name, value in given.items():
+        field = type(config).model_fields.get(name)
+        if field is None:
+            continue
+        marked = any(isinstance(one, NamesFile) for one in _metadata(field.annotation, field.metadata))
+        where = f"{path}.{name}" if path else name
+        made[name] = _value(getattr(config, name), value, inner, where, marked)
+    return made
+
+
+def _value(judged: Any, given: Any, inner: Mapping[str, Choice], path: str, marked: bool) -> Any:
+    if isinstance(judged, Path) and isinstance(given, str):
+        return absolute(given)
+    if marked and isinstance(given, str):
+        return absolute(given) if _is_file(given) else given
+    if isinstance(judged, Use) and isinstance(given, Mapping):
+        chosen = inner.get(path)
+        return given if chosen is None else {**given, **located(chosen, judged.options)}
+    if isinstance(judged, BaseModel) and isinstance(given, Mapping):
+        return _model(judged, given, inner, path)
+    if isinstance(judged, Mapping) and isinstance(given, Mapping):
+        return {
+            key: _value(judged[key], one, inner, f"{path}.{key}", marked) if key in judged else one
+            for key, one in given.items()
+        }
+    if isinstance(judged, list | tuple) and isinstance(given, list | tuple) and len(judged) == len(given):
+        pairs = enumerate(zip(judged, given, strict=True))
+        return [_value(one, other, inner, f"{path}.{index}", marked) for index, (one, other) in pairs]
+    return given
+
+
+def _is_file(text: str) -> bool:
+    """Whether a text that may be a name means a file or folder of this machine."""
+    try:
+        return text.startswith(("/", "~", "./", "../")) or text in (".", "..") or Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _metadata(annotation: Any, own: list[Any]) -> Iterator[Any]:
+    yield from own
+    yield from getattr(annotation, "__metadata__", ())
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _metadata(argument, [])
