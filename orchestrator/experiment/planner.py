@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from orchestrator.errors import ConfigError, Problem
 from orchestrator.experiment import search
 from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, start_data, start_of
 from orchestrator.experiment.checks import Judged
+from orchestrator.experiment.commit import commit_of
 from orchestrator.experiment.files import resolved
 from orchestrator.experiment.judging import Builder, judge, searched_problems, variation_problems
 from orchestrator.experiment.overlay import at, copy, merge, put
@@ -209,7 +209,7 @@ def _lay_out_trials(
         fingerprint=registry.manager.fingerprint(),
         arms=arms,
         references=references,
-        commit=_commit(raw.source),
+        commit=commit_of(Path(raw.source).resolve().parent if raw.source else Path.cwd()),
         source=raw.source,
     )
 
@@ -330,19 +330,3 @@ def _plugins_problems(plan: Plan, registry: Registry) -> Iterator[Problem]:
                 yield problem
             else:
                 yield Problem("", f"{problem} (plugin {info})")
-
-
-def _commit(source: str | None) -> str | None:
-    """Commit of the repository that holds the experiment file; ``+changes`` when the tree differs from it."""
-    folder = Path(source).resolve().parent if source else Path.cwd()
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+changes", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None

@@ -221,6 +221,8 @@ def _provenance(study: Study) -> dict[str, str]:
         facts[f"run{suffix}"] = run.directory.name
         facts[f"experiment file{suffix}"] = run.plan.source or "not recorded"
         facts[f"commit{suffix}"] = run.plan.commit or "not recorded"
+        if run.plan.commit and "+" not in run.plan.commit:  # those of earlier versions end in +changes where there were
+            facts[f"uncommitted changes{suffix}"] = "not looked at"
         experiment = run.plan.experiment
         facts[f"seeds{suffix}"] = "; ".join(
             [_list(experiment.seeds)]
