@@ -57,7 +57,7 @@ from orchestrator.contract.roles import (
     Stateful,
     StepsTogether,
 )
-from orchestrator.contract.strict import PathOrName
+from orchestrator.contract.strict import NamesCode, PathOrName
 from orchestrator.contract.types import (
     Action,
     Context,
@@ -198,6 +198,7 @@ __all__ = [
     "Message",
     "Messages",
     "MultiAgentEpisode",
+    "NamesCode",
     "Need",
     "NoOptions",
     "Objective",

@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from orchestrator import __version__
 from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
 from orchestrator.cli.guard import FAILED, INTERRUPTED, guarded, show_tracebacks
+from orchestrator.cli.making import make_plan, say_what_is_imported, still_the_same
 from orchestrator.cli.plugins import plugins
 from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
 
@@ -95,7 +96,7 @@ def run(
     """Run an experiment, and say which arm is better."""
     from orchestrator.runs import machine, store
 
-    plan, registry = _make_plan(file, settings or [])
+    plan, registry = make_plan(file, settings or [], imports=True)
     _refuse_unplayable(plan, local)
     directory = _new_directory(runs, plan.name)
     store.save_plan(plan, directory)
@@ -117,26 +118,12 @@ def resume(
 
     Finished trials are left alone; the others go on from their last checkpoint.
     """
-    import dataclasses
-
     from orchestrator.plugging.registry import load_registry
     from orchestrator.runs import store
 
     plan, registry = store.load_plan(run), load_registry()
-    now = registry.manager.fingerprint()
-    if now != dict(plan.fingerprint):
-        changes = [
-            Problem(name, f"was {plan.fingerprint.get(name, 'absent')}, is {now.get(name, 'absent')}")
-            for name in sorted(now.keys() | plan.fingerprint.keys())
-            if now.get(name) != plan.fingerprint.get(name)
-        ]
-        if not accept_changes:
-            changes.append(
-                Problem("", "plugins changed since the run began; restore them, or go on with --accept-changes")
-            )
-            raise ConfigError(changes)
-        plan = dataclasses.replace(plan, fingerprint=now)
-        store.save_plan(plan, run)
+    plan = still_the_same(plan, run, registry, accept_changes=accept_changes)
+    say_what_is_imported(plan)
     _refuse_unplayable(plan, local)
     _play(plan, run, registry, local=local, as_json=as_json)
 
@@ -166,7 +153,7 @@ def plan(
     from orchestrator.cli.preview import show_plan
     from orchestrator.runs.study import Study
 
-    made, registry = _make_plan(file, settings or [])
+    made, registry = make_plan(file, settings or [], imports=measure)
     study = Study.read(like) if like is not None else None
     known, failed = measured(made, registry, anew=measure) if measure or not as_json else ({}, False)
     if as_json:
@@ -234,16 +221,6 @@ def doctor(
         out.print(made)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(FAILED)
-
-
-def _make_plan(file: Path, settings: Sequence[str]) -> tuple[Plan, Registry]:
-    from orchestrator.experiment import planner as plans
-    from orchestrator.experiment.files import load_experiment
-    from orchestrator.plugging.registry import load_registry
-
-    raw = load_experiment(file, settings)
-    registry = load_registry()
-    return plans.make(raw, registry), registry
 
 
 def _refuse_unplayable(plan: Plan, local: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from orchestrator.errors import describe
 if TYPE_CHECKING:  # plugins name these types when they are listed, which must stay quick
     from orchestrator.contract.component import Component, PluginInfo, Recipe
     from orchestrator.contract.settings import Experiment, Settings
+
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
 
 
 class Phase(StrEnum):
@@ -85,10 +89,20 @@ class TrialSpec:
 
         try:
             fields = dict(data)
+            _check_id(fields.get("id"))
             phase, settings = Phase(fields.pop("phase")), Settings.model_validate(fields.pop("config"))
             return cls(phase=phase, settings=settings, **fields)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"this is no trial: {describe(error)}") from error
+
+
+def _check_id(value: Any) -> None:
+    """Refuse what would name a file elsewhere, or none."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        shown = value if not isinstance(value, str) or len(value) <= 80 else f"{value[:77]}..."
+        raise ValueError(
+            f"{shown!r} names no trial; expected at most 200 letters, digits and `_ . + -`, a letter or digit first"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +115,7 @@ class Plan:
     :ivar fingerprint: of the plugins it was made with, by name: distribution, version and digest of the sources
     :ivar arms: settings by arm
     :ivar references: by arm, what in its settings follows from other settings; searched values change both
+    :ivar code: digests of the Python modules that the experiment names, beside those of plugins
     :ivar commit: of the repository it was made in, where there is one
     :ivar source: path of the experiment file, where there is one
     """
@@ -111,6 +126,7 @@ class Plan:
     fingerprint: Mapping[str, str]
     arms: Mapping[str, Settings] = field(default_factory=dict)
     references: Mapping[str, tuple[Reference, ...]] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
     source: str | None = None
 
@@ -125,6 +141,8 @@ class Plan:
             "commit": self.commit,
             "source": self.source,
         }
+        if self.code:
+            data["code"] = dict(self.code)
         if self.references:
             data["references"] = {
                 arm: {json.dumps(one.path): one.text for one in found} for arm, found in self.references.items()

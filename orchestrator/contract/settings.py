@@ -251,7 +251,9 @@ class Start(Section):
 class Settings(Section):
     """One trial, resolved: what a worker gets, beside its seed."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="names the run's directory")
+    name: str = Field(
+        min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="names the run's directory"
+    )
     recipe: str | None = Field(None, description="a method with its paper's defaults")
     procedure: str = Field("train", description="what plays a trial; plugins may offer others than `train`")
     environment: ComponentSpec

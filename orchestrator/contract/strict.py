@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -27,6 +27,20 @@ PathOrName = Annotated[str, NamesFile()]
 Where it names a file, a plan keeps its absolute path, as of every option that is a ``Path``, so that a run is resumed
 from any directory.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class NamesCode:
+    """Marks a text that names Python code, which running a trial imports, and planning does not.
+
+    ``id: Annotated[str, NamesCode("registered")]``
+
+    :ivar kind: ``module``: the text is a module; ``function``: it is ``module:function``; ``registered``: it is a name, or
+        ``module:name`` with a module that registers it
+    """
+
+    kind: Literal["module", "function", "registered"]
+
 
 LARGEST = 2**63 - 1  # what JSON readers, numpy and torch hold
 _CHILDREN = ("schema", "items_schema", "keys_schema", "values_schema", "choices", "fields", "lax_schema", "arguments")

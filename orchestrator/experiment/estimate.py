@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.contract.component import Role
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import Action, Rollout, RolloutGroup, RolloutRequest, Score, Split, Task, Turn
+from orchestrator.plugging.locating import code_named
 from orchestrator.plugging.registry import Registry
 
 _MOST_ASKED = 1024  # tasks of a step; of more, the share is reckoned
@@ -60,6 +62,8 @@ def evaluations(settings: Settings, steps: int) -> int:
 def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
     if settings.sampler is None:
         return None
+    if names_code(settings, registry):
+        return None  # to ask would import it
     environment = registry.build("environment", settings.environment.use, settings.environment.options)
     sampler = registry.build("sampler", settings.sampler.use, settings.sampler.options)
     wanted = settings.schedule.tasks_per_step
@@ -70,6 +74,13 @@ def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
     except Exception:  # a sampler that needs real rollouts cannot be asked; the estimate says so
         return None
     return counter.rollouts if wanted <= _MOST_ASKED else round(counter.rollouts * (wanted / _MOST_ASKED))
+
+
+def names_code(settings: Settings, registry: Registry) -> bool:
+    """Whether environment or sampler would import Python code that the experiment names."""
+    specs = [(Role.ENVIRONMENT, settings.environment), (Role.SAMPLER, settings.sampler)]
+    chosen = [registry.choose(role, spec.use, spec.options, role)[0] for role, spec in specs if spec is not None]
+    return any(True for choice in chosen if choice is not None for _ in code_named(choice))
 
 
 class _Counter:

@@ -18,7 +18,8 @@ from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm, start_data
 from orchestrator.experiment.checks import CHECKS, Judged
 from orchestrator.experiment.overlay import put
-from orchestrator.plugging.locating import absolute, located
+from orchestrator.plugging.code import NamedCode, find_code
+from orchestrator.plugging.locating import absolute, code_named, located
 from orchestrator.plugging.options import leaves, option_problems
 from orchestrator.plugging.registry import Choice, Registry
 
@@ -41,14 +42,23 @@ _NOT_SEARCHED = (
 class Builder:
     """Builds components at plan time, each distinct one once, so that constructors' errors come out early."""
 
-    def __init__(self, registry: Registry):
-        self._registry = registry
+    def __init__(self, registry: Registry, *, imports: bool):
+        """:param imports: build also what imports code that the experiment names; others then judge more of it"""
+        self._registry, self._imports = registry, imports
+        self.code: dict[str, NamedCode] = {}  # what the experiment names, by module
         self._made: dict[int, tuple[Part | None, list[Problem]]] = {}  # by choice: equal options are the same one
         self._kept: list[Choice] = []  # so that no other object takes their place in memory
 
     def build(self, choice: Choice, path: str) -> tuple[Part | None, list[Problem]]:
         """Build one component; what it raises becomes a problem that names the plugin."""
         key = id(choice)
+        if key not in self._made:
+            found = [(path, marker, find_code(marker, text)) for path, marker, text in code_named(choice)]
+            self.code |= {code.module: code for _, _, code in found if code.problem is None}
+            wrong = [Problem(f"{choice.role}.{where}", code.problem) for where, _, code in found if code.problem]
+            if wrong or (found and not self._imports):
+                self._made[key] = None, wrong
+                self._kept.append(choice)
         if key not in self._made:
             try:
                 self._made[key] = self._registry.assemble(choice), []

@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 _FIRST_TUNING_SEED = 1000
 
 
-def make(raw: RawExperiment, registry: Registry) -> Plan:
+def make(raw: RawExperiment, registry: Registry, *, imports: bool = False) -> Plan:
     """Judge an experiment and lay out its trials.
 
+    :param imports: import Python code that the experiment names, such as a function, to judge it too; else it is found,
+        parsed and its digest taken
     :raises ConfigError: with every problem found, at the paths the user typed
     """
     problems: list[Problem] = []
     layout = lay_out(raw, registry, problems)
     variation = _variation(layout, problems)
-    builder = Builder(registry)
+    builder = Builder(registry, imports=imports)
     judged: list[Judged] = []
     for arm in layout.arms:
         one, found = judge(arm, registry, builder)
@@ -61,6 +63,7 @@ def make(raw: RawExperiment, registry: Registry) -> Plan:
     if too_many:
         variation = variation.model_copy(update={"seeds": variation.seeds[:1], "arms": {}})
     plan = _lay_out_trials(raw, layout, variation, [one for one in judged if one.is_sound], registry)
+    plan = dataclasses.replace(plan, code={module: code.digest for module, code in sorted(builder.code.items())})
     problems += _duplicate_ids(plan)
     problems += _plugins_problems(plan, registry)
     if problems:

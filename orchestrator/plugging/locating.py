@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator.contract.component import Use
-from orchestrator.contract.strict import NamesFile
+from orchestrator.contract.strict import NamesCode, NamesFile
 from orchestrator.plugging.registry import Choice
 
 
@@ -27,6 +27,29 @@ def absolute(path: str | Path) -> str:
         return str(Path(path).expanduser().absolute())
     except (RuntimeError, ValueError, OSError):  # no such user: the path is taken as it stands
         return str(Path(path).absolute())
+
+
+def code_named(choice: Choice) -> Iterator[tuple[str, NamesCode, str]]:
+    """Every option of a component that names Python code: its path, what kind of name it is, and the name."""
+    for name, field in type(choice.config).model_fields.items():
+        yield from _code(getattr(choice.config, name), field.annotation, field.metadata, name)
+    for path, inner in choice.inner:
+        yield from ((f"{path}.{own}", marker, text) for own, marker, text in code_named(inner))
+
+
+def _code(value: Any, annotation: Any, metadata: list[Any], path: str) -> Iterator[tuple[str, NamesCode, str]]:
+    markers = [one for one in _metadata(annotation, metadata) if isinstance(one, NamesCode)]
+    if isinstance(value, BaseModel) and not isinstance(value, Use):
+        for name, field in type(value).model_fields.items():
+            yield from _code(getattr(value, name), field.annotation, field.metadata, f"{path}.{name}")
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _code(one, annotation, metadata, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, one in enumerate(value):
+            yield from _code(one, annotation, metadata, f"{path}.{index}")
+    elif isinstance(value, str) and markers and (":" in value or markers[0].kind == "module"):
+        yield path, markers[0], value
 
 
 def _model(config: BaseModel, given: Mapping[str, Any], inner: Mapping[str, Choice], path: str) -> dict[str, Any]:

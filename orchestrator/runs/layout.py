@@ -98,15 +98,15 @@ class RunFolder:
 
     def trial(self, name: str) -> TrialFolder:
         """The folder of a trial, by its id."""
-        return TrialFolder(self.path / "trials" / name)
+        return TrialFolder(self.path / "trials" / _one_name(name))
 
     def start(self, key: str) -> TrialFolder:
         """The folder of a shared start phase, by its content hash."""
-        return TrialFolder(self.path / "start" / key)
+        return TrialFolder(self.path / "start" / _one_name(key))
 
     def start_lock(self, key: str) -> Path:
         """Held by the process that runs a start phase, so that the others wait for it."""
-        return self.path / "start" / f".{key}.lock"
+        return self.path / "start" / f".{_one_name(key)}.lock"
 
     def trials(self) -> list[TrialFolder]:
         """Folders of trials that are there, by name."""
@@ -144,6 +144,16 @@ class ReportFolder:
     def figure(self, name: str) -> Path:
         """One figure."""
         return self.path / "figures" / f"{name}.svg"
+
+
+def _one_name(name: str) -> str:
+    """The name of one folder; whatever a file says, nothing is read or written beside the run's own.
+
+    :raises ValueError: it leads elsewhere
+    """
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no name of a trial or start phase: it leads out of the run")
+    return name
 
 
 def _folders(directory: Path) -> list[TrialFolder]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from orchestrator.api import PluginConfig
+from orchestrator.api import NamesCode, PluginConfig
 
 
 class GymnasiumConfig(PluginConfig):
     """Any registered Gymnasium environment with a discrete action space; a task is a seed."""
 
-    id: str = Field("CartPole-v1", min_length=1, description="registered name, as gymnasium.make takes it")
+    id: Annotated[str, NamesCode("registered")] = Field(
+        "CartPole-v1", min_length=1, description="registered name, as gymnasium.make takes it"
+    )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="passed on to gymnasium.make")
     max_steps: int | None = Field(
         None, ge=1, description="steps after which a play is cut off; null: as registered. See also sampling.max_turns"
@@ -38,8 +40,12 @@ class Evaluation(StrEnum):
 class GymnasiumTextConfig(PluginConfig):
     """Any registered Gymnasium environment of texts, one message a turn; a task is a seed."""
 
-    id: str = Field(min_length=1, description="registered name, as gymnasium.make takes it")
-    module: str | None = Field(None, description="module to import first, which registers the name")
+    id: Annotated[str, NamesCode("registered")] = Field(
+        min_length=1, description="registered name, as gymnasium.make takes it"
+    )
+    module: Annotated[str, NamesCode("module")] | None = Field(
+        None, description="module to import first, which registers the name"
+    )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="passed on to gymnasium.make")
     observation_key: str | int | None = Field(
         None, description="which part of a dictionary or tuple of observations is the text; null: they are texts"

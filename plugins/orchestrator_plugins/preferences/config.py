@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.api import PathOrName, PluginConfig, UseReward
+from orchestrator.api import NamesCode, PathOrName, PluginConfig, UseReward
 
 
 class ModelScorer(PluginConfig):
@@ -36,7 +36,7 @@ class PreferenceConfig(PluginConfig):
         None, description="another reward, compared by Bradley-Terry; the default, with `exact`"
     )
     model: ModelScorer | None = Field(None, description="a model that scores or compares")
-    function: str | None = Field(
+    function: Annotated[str, NamesCode("function")] | None = Field(
         None,
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="module:function, called with the task and the answers' texts; returns what `gives` says",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +61,11 @@ WILD = st.one_of(
 )
 
 
+def wild(draw: Any) -> Any:
+    """A value nobody should write, of which nothing is shared with other draws."""
+    return copy.deepcopy(draw(WILD))
+
+
 def flow(value: Any) -> str:
     """Plain data as one line of YAML."""
     if isinstance(value, float):
@@ -80,7 +86,7 @@ class Drawn:
     def value(self, draw: Any, schema: Mapping[str, Any], depth: int = 0) -> Any:
         """One value of a schema; deep ones are cut short."""
         if draw(st.integers(0, 19)) == 0:
-            return draw(WILD)
+            return wild(draw)
         if "$ref" in schema:
             return self.value(draw, self.definitions[schema["$ref"].removeprefix("#/$defs/")], depth)
         for choices in ("anyOf", "oneOf"):
@@ -112,7 +118,7 @@ class Drawn:
                 return draw(st.sampled_from(WORDS))
             case "null":
                 return None
-        return draw(WILD)
+        return wild(draw)
 
     def _object(self, draw: Any, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
         known = dict(schema.get("properties", {}))
@@ -151,9 +157,9 @@ def shipped(draw: Any) -> dict[str, Any]:
         if how == 0:
             del holder[path[-1]]
         elif how == 1 and isinstance(holder, dict):
-            holder[f"{path[-1]}x"] = holder[path[-1]]
+            holder[f"{path[-1]}x"] = copy.deepcopy(holder[path[-1]])
         else:
-            holder[path[-1]] = draw(WILD)
+            holder[path[-1]] = wild(draw)
         if not data:
             break
     return data
@@ -189,5 +195,5 @@ def overrides(draw: Any, data: Any) -> list[str]:
     ]
     for _ in range(draw(st.integers(0, 2))):
         key = draw(st.sampled_from(keys))
-        made.append(f"{key}={flow(draw(WILD))}" if draw(st.integers(0, 9)) else key)
+        made.append(f"{key}={flow(wild(draw))}" if draw(st.integers(0, 9)) else key)
     return made

@@ -141,7 +141,7 @@ def test_a_plugin_that_ends_the_program_or_raises_is_named(asked, tmp_path, monk
 
 
 def test_a_defect_of_ours_is_said_without_a_traceback(asked, monkeypatch):
-    monkeypatch.setattr(cli, "_make_plan", lambda *_: {}["nobody"])
+    monkeypatch.setattr(cli, "make_plan", lambda *_, **__: {}["nobody"])
 
     done = asked("plan", "town.yaml")
 

@@ -1,0 +1,72 @@
+"""Makes the plan that a command asks for, and takes one up again: what changed since, and which code it names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.console import err
+from orchestrator.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from orchestrator.contract.plan import Plan
+    from orchestrator.plugging.registry import Registry
+
+
+def make_plan(file: Path, settings: Sequence[str], *, imports: bool) -> tuple[Plan, Registry]:
+    """Make a plan; with ``imports`` say what Python code the experiment names, then import and judge it too."""
+    from orchestrator.experiment import planner as plans
+    from orchestrator.experiment.files import load_experiment
+    from orchestrator.plugging.registry import load_registry
+
+    raw = load_experiment(file, settings)
+    registry = load_registry()
+    made = plans.make(raw, registry)
+    if imports and made.code:
+        say_what_is_imported(made)
+        made = plans.make(raw, registry, imports=True)
+    return made, registry
+
+
+def say_what_is_imported(plan: Plan) -> None:
+    """Print where the code lies that the experiment names, before it is imported."""
+    from orchestrator.plugging.code import source_of
+
+    for module in plan.code:
+        err.print(
+            f"imports {module} from {source_of(module)}, which the experiment names",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem(name, f"was {before.get(name, 'absent')}, is {now.get(name, 'absent')}")
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name) != before.get(name)
+    ]
+
+
+def still_the_same(plan: Plan, run: Path, registry: Registry, *, accept_changes: bool) -> Plan:
+    """The plan of a run that is resumed, with today's fingerprints where changes are accepted.
+
+    :raises ConfigError: plugins, or code that the experiment names, changed since the run began
+    """
+    from orchestrator.plugging.code import code_now
+    from orchestrator.runs import store
+
+    now, code = registry.manager.fingerprint(), code_now(plan.code)
+    changes = [*_changes(plan.fingerprint, now), *_changes(plan.code, code)]
+    if not changes:
+        return plan
+    if not accept_changes:
+        what = "plugins" if now != dict(plan.fingerprint) else "code that the experiment names"
+        changes.append(Problem("", f"{what} changed since the run began; restore it, or go on with --accept-changes"))
+        raise ConfigError(changes)
+    plan = dataclasses.replace(plan, fingerprint=now, code=code)
+    store.save_plan(plan, run)
+    return plan
