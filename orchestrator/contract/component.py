@@ -208,7 +208,8 @@ class ReportSection:
     :ivar name: unique among sections
     :ivar render: gets the ``Study`` of a run and returns HTML, or None to stay out; or that function's name, as in
         ``".report:render"``, imported when a report is written. Figures must be inline (SVG or data URIs): a report is
-        read without a network. Cells of tables do not wrap but in a table of class ``prose``
+        read without a network. What runs, loads or redirects is left out, and open tags are closed. Cells of tables do
+        not wrap but in a table of class ``prose``
     :ivar title: its heading; empty: its name
     """
 

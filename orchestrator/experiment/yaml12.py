@@ -20,6 +20,7 @@ LONGEST = 2**18  # characters
 _MOST_DIGITS = 40
 _PREFIX = "tag:yaml.org,2002:"
 
+_UNHELD = re.compile("[\0\ud800-\udfff]")
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -129,6 +130,8 @@ class _Builder:
         self._add(value, done.size, event, counted=True)
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
+        if _UNHELD.search(event.value):
+            raise _at("text with a NUL or half a surrogate pair, which no file name or JSON text holds", event)
         if self.stack and isinstance(self.stack[-1].value, dict) and not self.stack[-1].waits:
             self._key(event)
             return

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -71,7 +72,7 @@ class Drawing:
             svg = svg.replace(colour, f"var(--arm-{index})")
         svg = svg.replace(INK, "currentColor").replace(MUTED, "var(--muted)").replace(LINE, "var(--line)")
         svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-        return svg.replace("<svg", f'<svg role="img" aria-label="{self.title}"', 1)
+        return svg.replace("<svg", f'<svg role="img" aria-label="{escape(self.title)}"', 1)
 
     def standalone(self) -> str:
         """The figure as the text of an SVG file, on white."""

@@ -10,6 +10,7 @@ from orchestrator.errors import Failure
 from orchestrator.report import evidence, tables
 from orchestrator.report.content import Report
 from orchestrator.report.drawing import Drawing
+from orchestrator.report.sanitise import sanitised
 from orchestrator.report.tables import Table
 from orchestrator.runs.study import PALETTE
 from orchestrator.verdict.outcome import Outcome
@@ -21,6 +22,7 @@ _CLASSES = {
     Outcome.UNDECIDED.label: "open",
 }
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"
+_POLICY += "; form-action 'none'; base-uri 'none'"
 
 
 def render(report: Report, drawings: Sequence[Drawing]) -> str:
@@ -110,7 +112,7 @@ def _figures(report: Report, drawings: Sequence[Drawing]) -> str:
     for drawing in drawings:
         wide = ' class="wide"' if drawing.wide else ""
         html += (
-            f'<figure id="figure-{drawing.name}"{wide}>\n<h3>{escape(drawing.title)}</h3>\n{drawing.inline()}\n'
+            f'<figure id="figure-{escape(drawing.name)}"{wide}>\n<h3>{escape(drawing.title)}</h3>\n{drawing.inline()}\n'
             f"<figcaption>{escape(drawing.caption)}</figcaption>\n</figure>\n"
         )
     return html + "</div>\n</section>\n"
@@ -134,7 +136,7 @@ def _settings(report: Report) -> str:
 def _sections(report: Report) -> list[str]:
     html = []
     for section in report.sections:
-        body = section.html
+        body = sanitised(section.html or "")
         if section.error is not None:
             body = f'<p class="error">This section could not be made.</p>\n{_failure("", section.error)}'
         html.append(f'<section class="plugin">\n<h2>{escape(section.title)}</h2>\n{body}\n</section>\n')

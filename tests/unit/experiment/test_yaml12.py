@@ -85,6 +85,8 @@ def test_aliases_and_merge_keys_are_spelt_out():
         ("\n" + "{a: " * 5000, 2, "nested deeper"),
         ("x: " + "a" * 300_000, 0, "characters"),
         ("\0", 0, "special characters"),
+        ('a: 1\nb: "\\udc80"', 2, "surrogate"),
+        ('a: "\\0"', 1, "NUL"),
     ],
 )
 def test_what_is_no_experiment_is_refused_at_its_line(text, line, says):
