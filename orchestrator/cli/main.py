@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan
     from orchestrator.contract.types import TrialResult
     from orchestrator.plugging.registry import Registry
+    from orchestrator.runs.fence import Fence
 
 
 class _Group(TyperGroup):
@@ -95,13 +96,15 @@ def run(
 ) -> None:
     """Run an experiment, and say which arm is better."""
     from orchestrator.runs import machine, store
+    from orchestrator.runs.fence import driving
 
     plan, registry = make_plan(file, settings or [], imports=True)
     _refuse_unplayable(plan, local)
     directory = _new_directory(runs, plan.name)
-    store.save_plan(plan, directory)
-    machine.record(directory)
-    _play(plan, directory, registry, local=local, as_json=as_json)
+    with driving(directory) as held:
+        store.save_plan(plan, directory)
+        machine.record(directory)
+        _play(plan, directory, registry, held, local=local, as_json=as_json)
 
 
 @app.command()
@@ -120,12 +123,16 @@ def resume(
     """
     from orchestrator.plugging.registry import load_registry
     from orchestrator.runs import store
+    from orchestrator.runs.fence import driving
 
-    plan, registry = store.load_plan(run), load_registry()
-    plan = still_the_same(plan, run, registry, accept_changes=accept_changes)
+    begun, registry = store.load_plan(run), load_registry()
+    plan = still_the_same(begun, registry, accept_changes=accept_changes)
     say_what_is_imported(plan)
     _refuse_unplayable(plan, local)
-    _play(plan, run, registry, local=local, as_json=as_json)
+    with driving(run) as held:
+        if plan != begun:
+            store.save_plan(plan, run)
+        _play(plan, run, registry, held, local=local, as_json=as_json)
 
 
 @app.command()
@@ -270,7 +277,7 @@ def _new_directory(runs: Path, name: str) -> Path:
     raise ConfigError([Problem("--runs", f"{runs} already holds a thousand runs of this second")])
 
 
-def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_json: bool) -> None:
+def _play(plan: Plan, directory: Path, registry: Registry, held: Fence, *, local: bool, as_json: bool) -> None:
     """Play the plan's open trials, write the report, tell the user; exit 1 when a trial failed."""
     from orchestrator.runs.layout import RunFolder
 
@@ -283,7 +290,7 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
             f"a plugin was passed over at the start of the sweep: {describe(error)}", highlight=False, soft_wrap=True
         )
     with _resumable(directory), watcher.shown():
-        results = _results(plan, directory, registry, local, watcher)
+        results = _results(plan, directory, registry, held, local, watcher)
     _report([directory], registry, as_json=as_json)
     for _, error in registry.manager.notify("on_sweep_end", plan=plan, directory=directory, results=results):
         err.print(
@@ -309,16 +316,18 @@ def _play(plan: Plan, directory: Path, registry: Registry, *, local: bool, as_js
     logging.getLogger(__name__).info("%s trials in %.0f s", len(results), time.monotonic() - began)
 
 
-def _results(plan: Plan, directory: Path, registry: Registry, local: bool, watcher: TrialTable) -> list[TrialResult]:
+def _results(
+    plan: Plan, directory: Path, registry: Registry, held: Fence, local: bool, watcher: TrialTable
+) -> list[TrialResult]:
     resources = plan.experiment.resources
     alone = len(plan.trials) == 1 and not plan.experiment.search
     if local or (alone and resources.workers == 1 and resources.address is None):
         from orchestrator.runners import local as runner
 
-        return runner.run(plan, directory, registry, watcher)
+        return runner.run(plan, directory, registry, watcher, held=held)
     from orchestrator.runners import tune
 
-    return tune.run(plan, directory, progress=watcher)
+    return tune.run(plan, directory, progress=watcher, held=held)
 
 
 @contextmanager

@@ -51,13 +51,12 @@ def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Problem]
     ]
 
 
-def still_the_same(plan: Plan, run: Path, registry: Registry, *, accept_changes: bool) -> Plan:
+def still_the_same(plan: Plan, registry: Registry, *, accept_changes: bool) -> Plan:
     """The plan of a run that is resumed, with today's fingerprints where changes are accepted.
 
     :raises ConfigError: plugins, or code that the experiment names, changed since the run began
     """
     from orchestrator.plugging.code import code_now
-    from orchestrator.runs import store
 
     now, code = registry.manager.fingerprint(), code_now(plan.code)
     changes = [*_changes(plan.fingerprint, now), *_changes(plan.code, code)]
@@ -67,6 +66,4 @@ def still_the_same(plan: Plan, run: Path, registry: Registry, *, accept_changes:
         what = "plugins" if now != dict(plan.fingerprint) else "code that the experiment names"
         changes.append(Problem("", f"{what} changed since the run began; restore it, or go on with --accept-changes"))
         raise ConfigError(changes)
-    plan = dataclasses.replace(plan, fingerprint=now, code=code)
-    store.save_plan(plan, run)
-    return plan
+    return dataclasses.replace(plan, fingerprint=now, code=code)

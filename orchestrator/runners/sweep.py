@@ -34,7 +34,9 @@ class Sweep:
         Early-stopping rungs are rebuilt from the journal; trials that ended stay ended; those that were running or
         failed are handed out again.
 
-        :raises OrchestratorError: another process holds the journal, or the journal is damaged
+        The caller holds the run; see :func:`orchestrator.runs.fence.driving`.
+
+        :raises OrchestratorError: the journal is damaged
         """
         self.plan, self.directory, self._folder = plan, directory, RunFolder(directory)
         self.progress = progress or Silent()

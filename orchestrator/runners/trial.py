@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from orchestrator.errors import CheckpointError, Failure, PluginContractError, T
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
+from orchestrator.runs.fence import FOREVER, playing
 from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
 from orchestrator.runs.results import clear_result, gather, read_result, write_result
@@ -48,6 +47,7 @@ def run_spec(
     :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``, one that the
         scheduler ended early (``report`` raised TrialStopped) has ``stopped``
     :raises PluginContractError: this process found other plugins than the driver
+    :raises TrialError: another process plays this trial
     """
     registry = registry or load_registry()
     _compare(fingerprint, registry)
@@ -56,7 +56,9 @@ def run_spec(
     settings = spec.settings
     _limit_threads(max(1, int(settings.resources.cpus)), now=settings.policy is not None)
     run = RunFolder(run_directory)
-    return _play(spec, run, run.trial(spec.id), registry, report)
+    folder = run.trial(spec.id)
+    with playing(folder):
+        return _play(spec, run, folder, registry, report)
 
 
 def _play(
@@ -204,7 +206,7 @@ def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> Tria
     assert settings.start is not None
     key = plan.start_key(settings)
     folder = run.start(key)
-    with _only_one(run.start_lock(key)):
+    with playing(folder, wait=FOREVER):  # others wait until it is over
         done = read_result(folder)
         if done is None or done.status != "done":
             logger.info("start phase %s: %s steps", key, phase.schedule.steps)
@@ -216,15 +218,6 @@ def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> Tria
         said = f"the start phase in {folder.path} failed: {done.error.reason if done.error else 'it left no reason'}"
         raise caused_by(TrialError(said), done.error)
     return folder
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel frees it when the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _limit_threads(count: int, *, now: bool) -> None:

@@ -24,6 +24,7 @@ from orchestrator.errors import ConfigError, Failure, Problem
 from orchestrator.runners.progress import Progress
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runners.watch import SECONDS, look
+from orchestrator.runs.fence import Fence, driving
 
 for _name, _value in {  # read by Ray when it is imported or started; a user's own setting wins
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,18 +53,27 @@ logger = logging.getLogger(__name__)
 _AHEAD = 2  # trials queued beyond those that fit, so that a free worker need not wait for the next one
 
 
-def run(plan: Plan, directory: Path, *, progress: Progress | None = None) -> list[TrialResult]:
+def run(
+    plan: Plan, directory: Path, *, progress: Progress | None = None, held: Fence | None = None
+) -> list[TrialResult]:
     """Play every trial of a plan, in parallel, each in a worker process; continue where an earlier driver ended.
 
     A trial that fails does not stop the others. A trial whose worker dies is restarted from its last checkpoint,
     ``failures.restarts`` times.
 
     :param directory: the run's directory; workers must see it under the same path
+    :param held: the caller's hold of the run; None: it is taken here
     :returns: one result per trial, failed ones included
+    :raises OrchestratorError: another process drives the run
     :raises ConfigError: the cluster cannot be reached, or has no room for a single trial
     :raises KeyboardInterrupt: the user interrupted; the run can be resumed
     """
     directory = Path(directory).resolve()
+    with driving(directory, held):
+        return _run(plan, directory, progress)
+
+
+def _run(plan: Plan, directory: Path, progress: Progress | None) -> list[TrialResult]:
     resources, failures = plan.experiment.resources, plan.experiment.failures
     sweep = Sweep(plan, directory, progress)
     scratch = tempfile.mkdtemp(prefix="orchestrator-tune-")

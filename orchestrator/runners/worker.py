@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
 import gc
 import json
 import logging
 import queue
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Trainable
 
 from orchestrator.contract.plan import TrialSpec
-from orchestrator.errors import Failure, TrialError, TrialStopped
-from orchestrator.runs.layout import RunFolder, TrialFolder
+from orchestrator.errors import Failure, TrialStopped
+from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import read_result
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOCK_WAIT = 120.0  # seconds; a worker whose driver was killed lives on for a few
 _UNWIND_WAIT = 300.0  # seconds a stopped trial may take to clean up
 
 
@@ -100,7 +97,7 @@ class _Play:
         self._folder.path.mkdir(parents=True, exist_ok=True)
         try:
             # TrialStopped never comes out of run_spec: it ends the trial there, with its hooks and its result.
-            with _sole_player(self._folder), _log_to(self._folder.log):
+            with _log_to(self._folder.log):
                 result = run_spec(self._spec, self._run, self._fingerprint, self._report, _registry())
             status, failure = result.status, result.error
         except BaseException as raised:
@@ -144,27 +141,6 @@ def _registry() -> Registry:
     from orchestrator.plugging.registry import load_registry
 
     return load_registry()
-
-
-@contextmanager
-def _sole_player(folder: TrialFolder) -> Iterator[None]:
-    """Hold the trial's directory, so that a worker left over from a killed driver cannot write beside this one.
-
-    :raises TrialError: another process keeps it
-    """
-    with folder.lock.open("w") as file:
-        deadline = time.monotonic() + _LOCK_WAIT
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TrialError(
-                        f"{folder.path}: another process has been playing this trial for {_LOCK_WAIT:.0f} s; end it first"
-                    ) from None
-                time.sleep(0.1)
-        yield
 
 
 @contextmanager

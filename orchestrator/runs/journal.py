@@ -18,7 +18,6 @@ the searcher proposed. Reading it back in order rebuilds the early-stopping stat
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -73,25 +72,18 @@ class History:
 
 
 class Journal:
-    """An open journal. One driver at a time: the file is locked while it is open."""
+    """An open journal. Who opens it holds the run; see :mod:`orchestrator.runs.fence`."""
 
     def __init__(self, directory: Path):
         """Open the journal of a run for appending, and read what it holds into ``history``.
 
         A last line cut off by a crash is dropped, said aloud.
 
-        :raises OrchestratorError: another process holds it, or a line in its middle is no record
+        :raises OrchestratorError: a line in its middle is no record
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.path = RunFolder(directory).journal
         self._file: IO[bytes] = self.path.open("a+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise OrchestratorError(
-                f"{self.path}: another process is running this sweep; wait for it, or end it before resuming"
-            ) from None
         self._drop_torn_line()
         self.history = read(directory)
 

@@ -47,7 +47,7 @@ class TrialFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that runs the trial."""
+        """Held by the process that plays the trial; see :mod:`orchestrator.runs.fence`."""
         return self.path / ".lock"
 
     @property
@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held by the run's driver; see :mod:`orchestrator.runs.fence`."""
+        return self.path / ".lock"
+
+    @property
     def machine(self) -> Path:
         """What the run ran on."""
         return self.path / "machine.json"
@@ -103,10 +108,6 @@ class RunFolder:
     def start(self, key: str) -> TrialFolder:
         """The folder of a shared start phase, by its content hash."""
         return TrialFolder(self.path / "start" / _one_name(key))
-
-    def start_lock(self, key: str) -> Path:
-        """Held by the process that runs a start phase, so that the others wait for it."""
-        return self.path / "start" / f".{_one_name(key)}.lock"
 
     def trials(self) -> list[TrialFolder]:
         """Folders of trials that are there, by name."""

@@ -26,6 +26,7 @@ from .trial_run import STATE, TrialRun, attach, log_params, read_state
 
 logger = logging.getLogger("orchestrator_plugins.mlflow")
 
+_ENDS = ("done", "stopped", "failed")  # how trials end
 _PERIOD = 1.0  # seconds between looks at the files
 _SLOWEST = 10.0  # seconds between attempts on a server that does not answer
 _PATIENCE = 30.0  # seconds without success after the end before giving up
@@ -76,6 +77,8 @@ class Shipper:
         :param complete: False: the driver is gone
         :returns: whether the server took every trial
         """
+        from mlflow.entities import Metric
+
         self.ship()
         for trial in self.trials.values():
             trial.end()
@@ -83,7 +86,12 @@ class Shipper:
         for path in (self.folder.plan, report.html, report.markdown, report.json):
             attach(self.client, self.state["run_id"], path, self.notes)
         statuses = [trial.status for trial in self.trials.values()]
-        self.client.log_batch(self.state["run_id"], metrics=_counts(statuses))
+        counts = {status: statuses.count(status) for status in _ENDS}
+        if self.state.get("counts") != counts:
+            now = int(time.time() * 1000)
+            metrics = [Metric(f"trials/{status}", float(count), now, 0) for status, count in counts.items()]
+            self.client.log_batch(self.state["run_id"], metrics=metrics)
+            self._note(counts=counts)
         killed = not complete or None in statuses
         status = "KILLED" if killed else "FAILED" if "failed" in statuses else "FINISHED"
         self.client.set_terminated(self.state["run_id"], status)
@@ -248,13 +256,6 @@ class _Driver:
         self.complete = sys.stdin.readline().strip() == "end"
         self.since = time.monotonic()
         self.over.set()
-
-
-def _counts(statuses: list[str | None]) -> list[Any]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(f"trials/{s}", float(statuses.count(s)), now, 0) for s in ("done", "stopped", "failed")]
 
 
 def _first_line(error: Exception) -> str:

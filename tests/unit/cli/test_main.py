@@ -186,7 +186,7 @@ def bad_weights(folder: Path) -> Path:
 def test_an_interrupt_tells_how_to_go_on(file, tmp_path, monkeypatch):
     from orchestrator.runners import local
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "run", interrupted)

@@ -1,4 +1,4 @@
-"""The journal: what was written is read back, torn lines are dropped aloud, two drivers exclude each other."""
+"""The journal: what was written is read back, torn lines are dropped aloud."""
 
 from __future__ import annotations
 
@@ -78,16 +78,6 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
 
     with pytest.raises(OrchestratorError, match=r"journal\.jsonl, line 2: no journal record"):
         read(tmp_path)
-
-
-def test_a_second_driver_is_refused_until_the_first_is_gone(tmp_path):
-    first = Journal(tmp_path)
-
-    with pytest.raises(OrchestratorError, match="another process is running this sweep"):
-        Journal(tmp_path)
-    first.close()
-
-    Journal(tmp_path).close()
 
 
 def test_records_of_a_newer_version_are_skipped(tmp_path, caplog):
