@@ -52,10 +52,9 @@ import os, signal, sys, time
 from pathlib import Path
 from orchestrator.runs.fence import driving
 with driving(Path(sys.argv[1])):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+    if not os.fork():
+        print(os.getpid(), flush=True)
+        os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
 """
 
