@@ -20,7 +20,7 @@ def judge_study(study: Study, metric: str | None = None) -> tuple[Verdict | None
     settings = study.experiment.report
     ended = [trial for trial in study.confirmations if trial.status in FINISHED]
     if not ended:
-        return None, "No trial that enters the verdict has finished yet."
+        return None, _why_none(study)
     measured = {name for trial in ended for name in trial.last}
     metric = compared(measured, metric or settings.metric)
     if metric not in measured:
@@ -53,3 +53,13 @@ def judge_study(study: Study, metric: str | None = None) -> tuple[Verdict | None
         final=study.ended,
     )
     return found, ""
+
+
+def _why_none(study: Study) -> str:
+    """Why no trial has a say."""
+    failed = sum(trial.status == "failed" for trial in study.confirmations)
+    if failed and study.ended:
+        return f"All {failed} trials that enter the verdict failed; orchestrator resume plays them again."
+    if failed:
+        return f"No trial that enters the verdict has finished yet; {failed} failed."
+    return "No trial that enters the verdict has finished yet."

@@ -16,7 +16,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.report import render_terminal, write_report
 from orchestrator.report.evidence import noise_text
 from orchestrator.runs import machine
+from orchestrator.runs.study import Study
 from orchestrator.verdict.outcome import Outcome
+from orchestrator.verdict.study import judge_study
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -224,6 +226,21 @@ def test_a_run_that_has_just_begun_still_gets_a_report(tmp_path):
     assert "No trial that enters the verdict has finished yet." in (run / "report.html").read_text()
     parse((run / "report.html").read_text())
     assert "No trial that enters the verdict" in terminal(report)
+
+
+def test_a_run_whose_trials_have_all_failed_says_so(tmp_path):
+    failed = build_run(
+        tmp_path / "run", gains={"a": 0.1}, seeds=(0, 1), steps=20, statuses=dict.fromkeys(("a-s0", "a-s1"), "failed")
+    )
+    partly = build_run(
+        tmp_path / "two", gains={"a": 0.1}, seeds=(0, 1), steps=20, statuses={"a-s0": "failed", "a-s1": "running"}
+    )
+
+    _, why = judge_study(Study.read(failed))
+    _, partly_why = judge_study(Study.read(partly))
+
+    assert why == "All 2 trials that enter the verdict failed; orchestrator resume plays them again."
+    assert partly_why == "No trial that enters the verdict has finished yet; 1 failed."
 
 
 def test_failed_trials_are_left_out_aloud(tmp_path):
