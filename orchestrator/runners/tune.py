@@ -50,6 +50,7 @@ from orchestrator.runners.worker import PlayTrial  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
+_SCRATCH = "orchestrator-tune-"  # in the folder of temporary files
 _AHEAD = 2  # trials queued beyond those that fit, so that a free worker need not wait for the next one
 
 
@@ -76,7 +77,7 @@ def run(
 def _run(plan: Plan, directory: Path, progress: Progress | None) -> list[TrialResult]:
     resources, failures = plan.experiment.resources, plan.experiment.failures
     sweep = Sweep(plan, directory, progress)
-    scratch = tempfile.mkdtemp(prefix="orchestrator-tune-")
+    scratch = _scratch()
     try:
         if not sweep.finished:
             with _cluster(resources):
@@ -97,6 +98,25 @@ def resume(directory: Path, *, progress: Progress | None = None) -> list[TrialRe
     from orchestrator.runs.store import load_plan
 
     return run(load_plan(Path(directory)), directory, progress=progress)
+
+
+def _scratch() -> str:
+    """A folder for what Tune writes and nobody reads, named after this process; those of dead ones are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        if owner.isdigit() and not _lives(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+    return tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def _play(sweep: Sweep, resources: Resources, failures: Failures, scratch: str) -> None:
