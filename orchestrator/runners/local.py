@@ -14,7 +14,7 @@ from orchestrator.runners.trial import run_spec
 from orchestrator.runners.watch import watching
 from orchestrator.runs.fence import Fence, driving
 from orchestrator.runs.layout import RunFolder
-from orchestrator.runs.results import FINISHED, read_result, write_result
+from orchestrator.runs.results import read_finished, write_result
 
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan, TrialSpec
@@ -47,8 +47,8 @@ def run(
 def _run(plan: Plan, directory: Path, registry: Registry, progress: Progress) -> list[TrialResult]:
     results = []
     for spec in plan.trials:
-        result = read_result(RunFolder(directory).trial(spec.id))
-        if result is None or result.status not in FINISHED:
+        result = read_finished(RunFolder(directory).trial(spec.id))
+        if result is None:
             progress.trial_update(spec.id, "running", 0, {})
             with watching(directory, functools.partial(list, [spec.id]), progress):
                 result = _outcome(spec, directory, plan, registry)

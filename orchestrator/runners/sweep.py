@@ -7,6 +7,7 @@ back what they report; a second driver that opens the same directory continues w
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from orchestrator.runners.progress import Progress, Silent
 from orchestrator.runs import journal as journals
 from orchestrator.runs.journal import Journal, Report, TrialHistory
 from orchestrator.runs.layout import RunFolder
-from orchestrator.runs.results import FINISHED, gather, read_result, write_result
+from orchestrator.runs.results import FINISHED, gather, read_finished, read_result, write_result
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +112,9 @@ class Sweep:
             cost = float(metrics.get(COST, step))
             verdict = schedulers.Verdict(stop=False)
             scheduler = self._scheduler(entry.spec)
-            if scheduler is not None and value is not None:
-                verdict = scheduler.report(trial, cost, self._sign * value)
+            lost = value is None and entry.measured
+            if scheduler is not None and (value is not None or lost):
+                verdict = scheduler.report(trial, cost, math.nan if value is None else self._sign * value)
             report = Report(
                 trial=trial,
                 step=step,
@@ -120,6 +122,7 @@ class Sweep:
                 value=value,
                 decision="stop" if verdict.stop else "continue",
                 rung=verdict.rung,
+                lost=lost,
             )
             self._journal.append([journals.report_record(report)])
             journals.note_report(self.history, report)
@@ -152,9 +155,10 @@ class Sweep:
         self.history.sweeps += 1
         for report in self.history.reports:  # in the order they were judged
             scheduler = self._scheduler(self.history.trials[report.trial].spec)
-            if scheduler is None or report.value is None:
+            if scheduler is None or (report.value is None and not report.lost):
                 continue
-            verdict = scheduler.report(report.trial, report.cost, self._sign * report.value)
+            value = math.nan if report.value is None else self._sign * report.value
+            verdict = scheduler.report(report.trial, report.cost, value)
             if verdict.stop != (report.decision == "stop"):
                 logger.warning(
                     "%s: trial %s at step %d was told to %s; judged again it would not be. What was decided stands",
@@ -166,8 +170,8 @@ class Sweep:
         self._add([spec for spec in self.plan.trials if spec.id not in self.history.trials])
         self._waiting: deque[TrialSpec] = deque()
         for entry in self.history.trials.values():
-            result = read_result(self._folder.trial(entry.spec.id))
-            if result is not None and result.status in FINISHED:
+            result = read_finished(self._folder.trial(entry.spec.id))
+            if result is not None:
                 if entry.status != result.status:
                     self._end(entry, result)
             elif entry.stopped:
@@ -279,6 +283,13 @@ class Sweep:
         from orchestrator.experiment import planner as plans
 
         chosen = {}
+        for entry in self.history.trials.values():
+            if entry.spec.phase is Phase.TUNE and entry.measured and entry.value is None:
+                logger.warning(
+                    "trial %s measured %s earlier and not at its end, so it counts as one that measured nothing",
+                    entry.spec.id,
+                    self._metric or " or ".join(COMPARED),
+                )
         for arm in self.plan.arms:
             best = searchers.best(self._tried(arm))
             if best is None:

@@ -20,10 +20,12 @@ from orchestrator.errors import CheckpointError, Failure, PluginContractError, T
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
+from orchestrator.runs.atomic import remove
 from orchestrator.runs.fence import FOREVER, playing
 from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
-from orchestrator.runs.results import clear_result, gather, read_result, write_result
+from orchestrator.runs.repair import forget_if_damaged
+from orchestrator.runs.results import clear_result, gather, read_finished, write_result
 from orchestrator.training import procedure
 from orchestrator.training.events import Events
 
@@ -69,6 +71,7 @@ def _play(
     report: Report | None,
 ) -> TrialResult:
     clear_result(folder)
+    forget_if_damaged(folder, every_step=spec.settings.procedure == "train")
     ledger = Ledger(folder.metrics)
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
@@ -109,7 +112,7 @@ def _play(
             arm=spec.arm,
             seed=spec.seed,
             status="failed",
-            step=max((row["step"] for row in ledger.rows()), default=0),
+            step=max((row["step"] for row in ledger.intact()), default=0),
             error=failure,
         )
     except TrialStopped:
@@ -190,14 +193,42 @@ def _load_start(
         return
     if settings.start.checkpoint is not None:
         path = Path(settings.start.checkpoint).expanduser()
+        weights = read_weights(path)
     else:
-        folder = _start_phase(settings, run, registry).checkpoints
-        if not checkpoints(folder):
-            raise CheckpointError(
-                f"the start phase left no checkpoint in {folder}; remove {folder.parent} to play it again"
-            )
-        path = checkpoints(folder)[-1]
-    load_module(components.policy.module, read_weights(path), path, partial=True)
+        path = _started(settings, run, registry)
+        try:
+            weights = read_weights(path)
+        except CheckpointError as error:
+            logger.warning("%s; the start phase is played again, from its checkpoint before that", error)
+            _drop_damaged(TrialFolder(path.parents[1]), path)
+            path = _started(settings, run, registry)
+            weights = read_weights(path)
+    load_module(components.policy.module, weights, path, partial=True)
+
+
+def _started(settings: Settings, run: RunFolder, registry: Registry) -> Path:
+    """The checkpoint that a start phase ended with."""
+    from orchestrator.runs.checkpoint import checkpoints
+
+    folder = _start_phase(settings, run, registry).checkpoints
+    found = checkpoints(folder)
+    if not found:
+        raise CheckpointError(
+            f"the start phase left no checkpoint in {folder}; remove {folder.parent} to play it again"
+        )
+    return found[-1]
+
+
+def _drop_damaged(folder: TrialFolder, path: Path) -> None:
+    """Remove a start phase's damaged checkpoint with its result, unless another trial has done so already."""
+    from orchestrator.runs.checkpoint import read_weights
+
+    with playing(folder, wait=FOREVER):
+        try:
+            read_weights(path)
+        except CheckpointError:
+            remove(path)
+            clear_result(folder)
 
 
 def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> TrialFolder:
@@ -207,7 +238,7 @@ def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> Tria
     key = plan.start_key(settings)
     folder = run.start(key)
     with playing(folder, wait=FOREVER):  # others wait until it is over
-        done = read_result(folder)
+        done = read_finished(folder)
         if done is None or done.status != "done":
             logger.info("start phase %s: %s steps", key, phase.schedule.steps)
             spec = TrialSpec(

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,6 +46,16 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
 
 
+def sync(*paths: Path) -> None:
+    """Wait until the disk has what was written to files; those that are not there are left out.
+
+    A disk that fails now fails again at the next write, which says so.
+    """
+    for path in paths:
+        with suppress(OSError), path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 @contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """An empty folder to fill that takes the place of ``path`` when the block ends without an error.
@@ -62,11 +72,22 @@ def folder_aside(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        if path.exists():
-            shutil.rmtree(path)
+        remove(path)
         aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder so that a kill leaves no half of it: it loses its name first; see :func:`left_aside`.
+
+    What cannot be removed stays under another name, to be removed when the folder around it is next looked through.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def left_aside(path: Path) -> list[Path]:

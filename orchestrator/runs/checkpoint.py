@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from orchestrator.contract.settings import MODEL_FILE
 from orchestrator.errors import CheckpointError, describe
 from orchestrator.runs import checksums
-from orchestrator.runs.atomic import folder_aside, left_aside
+from orchestrator.runs.atomic import folder_aside, left_aside, remove
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,7 +52,7 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
         checksums.seal(aside, sorted(file for file in aside.rglob("*") if file.is_file()))
     found = checkpoints(folder)
     for old in found[: found.index(target) + 1][:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(old)
     return target
 
 
@@ -70,6 +70,17 @@ def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first, readable or not."""
     found = (path for path in folder.glob("step-*") if path.is_dir())
     return sorted(found, key=lambda path: (len(path.name), path.name))  # a seventh digit follows the six padded ones
+
+
+def reach(path: Path) -> tuple[int, int]:
+    """The step a checkpoint was saved after, and the last one that was evaluated by then; -1: none, or not readable."""
+    number = path.name.removeprefix("step-")
+    step = int(number) if number.isascii() and number.isdigit() else 0
+    try:
+        _refuse_damage(path)
+        return step, int(json.loads((path / STATE).read_text(encoding="utf-8"))["state"]["evaluated"])
+    except (CheckpointError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return step, -1  # whoever loads it says what is wrong
 
 
 def load_newest(folder: Path, policy: Any) -> tuple[int, dict[str, Any]] | None:
@@ -106,14 +117,16 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]
     """
     _refuse_damage(path)
     try:
-        content = json.loads((path / STATE).read_text())
+        content = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if "files" not in content:
+            _refuse_unsealed(path)
         for name, size in content.get("files", {}).items():  # of versions without checksums
             actual = (path / name).stat().st_size
             if actual != size:
                 raise CheckpointError(f"checkpoint {path}: {name} has {actual} bytes, {size} were written")
         tensors = load_file(path / TENSORS)
         return int(content["step"]), _join(content["state"], tensors), load_file(path / MODEL)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {describe(error)}") from error
 
 
@@ -123,6 +136,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     :raises CheckpointError: they are missing or not what was written
     """
     _refuse_damage(path)
+    if (path / STATE).exists():
+        return read_checkpoint(path)[2]
     try:
         return load_file(path / MODEL)
     except (OSError, SafetensorError) as error:
@@ -169,6 +184,13 @@ def _refuse_damage(path: Path) -> None:
     damage = checksums.broken(path)
     if damage:
         raise CheckpointError(f"checkpoint {path}: {'; '.join(damage)}")
+
+
+def _refuse_unsealed(path: Path) -> None:
+    """What has no checksum cannot be told from what is damaged."""
+    bare = sorted({MODEL, TENSORS, STATE} - checksums.sealed(path).keys())
+    if bare:
+        raise CheckpointError(f"checkpoint {path}: {checksums.NAME} lacks the checksum of {', '.join(bare)}")
 
 
 def _split(value: Any, tensors: dict[str, Tensor] | None, path: str) -> Any:

@@ -25,6 +25,21 @@ def unseal(folder: Path) -> None:
     (folder / NAME).unlink(missing_ok=True)
 
 
+def sealed(folder: Path) -> dict[str, str]:
+    """The checksums of a folder by file name; empty where it was never sealed, or they cannot be read."""
+    try:
+        lines = (folder / NAME).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+
+
+def matches(folder: Path, file: Path) -> bool:
+    """Whether a file was sealed, and is as it was."""
+    digest = sealed(folder).get(file.relative_to(folder).as_posix())
+    return digest is not None and file.is_file() and _digest(file) == digest
+
+
 def broken(folder: Path) -> list[str]:
     """What is not as it was written, one sentence a file; empty for a folder that was never sealed."""
     try:

@@ -45,6 +45,7 @@ class Report:
     value: float | None
     decision: str  # continue or stop
     rung: float | None = None  # the cost of the rung it entered
+    lost: bool = False  # the trial had measured the metric before: judged as the worst value
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +55,8 @@ class TrialHistory:
     spec: TrialSpec
     starts: int = 0
     last_step: int = -1  # of its reports; steps only grow
-    value: float | None = None  # the last one measured
+    value: float | None = None  # of its last report; None where that did not measure the metric
+    measured: bool = False  # whether any report did
     cost: float = 0.0
     stopped: bool = False  # the scheduler said so
     status: str = "pending"  # pending, running, done, stopped, failed
@@ -132,17 +134,17 @@ def read(directory: Path, damage: list[str] | None = None) -> History:
     history = History()
     path = RunFolder(directory).journal
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")
     except FileNotFoundError:
         return history
     with file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 break
             try:
                 record = json.loads(line)
                 _apply(history, record)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 where = f"{path}, line {number}: no journal record ({describe(error)})"
                 if damage is not None:
                     damage.append(f"{where}; read up to there")
@@ -169,6 +171,8 @@ def report_record(report: Report) -> dict[str, Any]:
 
 
 def _apply(history: History, record: Mapping[str, Any]) -> None:
+    if not isinstance(record, dict):
+        raise TypeError(f"a {type(record).__name__}; expected an object")
     match record["kind"]:
         case "sweep":
             history.sweeps += 1
@@ -184,10 +188,16 @@ def _apply(history: History, record: Mapping[str, Any]) -> None:
             trial.status, trial.error = "running", None
         case "report":
             names = {f.name for f in dataclasses.fields(Report)}
-            note_report(history, Report(**{name: value for name, value in record.items() if name in names}))
+            report = Report(**{name: value for name, value in record.items() if name in names})
+            numbers = (report.step, report.cost, report.value or 0.0, report.rung or 0.0)
+            if not all(isinstance(number, int | float) for number in numbers):
+                raise TypeError(f"a report of {numbers}; expected numbers")
+            note_report(history, report)
         case "end":
             trial = history.trials[record["trial"]]
             trial.status, trial.error = record["status"], Failure.from_json(record.get("error"))
+        case other if not isinstance(other, str):
+            raise TypeError(f"a record of kind {other!r}; expected a name")
         case other:
             logger.warning("journal: skipped a record of unknown kind %r; a newer version wrote it", other)
 
@@ -197,6 +207,6 @@ def note_report(history: History, report: Report) -> None:
     trial = history.trials[report.trial]
     trial.last_step, trial.cost = report.step, report.cost
     trial.stopped = report.decision == "stop"
-    if report.value is not None:
-        trial.value = report.value
+    trial.value = report.value
+    trial.measured = trial.measured or report.value is not None
     history.reports.append(report)

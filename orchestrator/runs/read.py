@@ -18,7 +18,7 @@ from orchestrator.experiment.planner import start_key, start_settings
 from orchestrator.runs import checksums, journal, machine
 from orchestrator.runs.curves import Curve
 from orchestrator.runs.layout import RunFolder, TrialFolder
-from orchestrator.runs.ledger import read_rows
+from orchestrator.runs.ledger import numbers, read_rows
 from orchestrator.runs.results import read_result
 from orchestrator.runs.store import load_plan
 
@@ -123,7 +123,11 @@ class TrialData:
         :raises ValueError: a damaged row
         """
         for row in read_rows(self.folder.evaluations):
-            yield int(row["step"]), {task: (int(count), int(right)) for task, (count, right) in row["tasks"].items()}
+            try:
+                tasks = {task: (int(count), int(right)) for task, (count, right) in row["tasks"].items()}
+                yield int(row["step"]), tasks
+            except (TypeError, LookupError, AttributeError, OverflowError) as error:
+                raise ValueError(f"{self.folder.evaluations}: no row of an evaluation: {str(row)[:80]}") from error
 
     def rollouts(self) -> Iterator[Mapping[str, Any]]:
         """The transcripts that were kept, one row a group: its step, task and rollouts, as plain JSON.
@@ -197,18 +201,18 @@ def _starts(folder: RunFolder, plan: Plan, warnings: list[str]) -> Iterator[Tria
 
 
 def _trial(spec: TrialSpec, folder: TrialFolder, warnings: list[str]) -> TrialData:
-    try:
-        result = read_result(folder)
-    except (ValueError, TypeError) as error:
-        result = None
-        warnings.append(f"{spec.id}: {folder.result.name} cannot be read: {error}")
+    damage: list[str] = []
+    result = read_result(folder, damage)
     rows: list[Mapping[str, Any]] = []
     try:
         for row in read_rows(folder.metrics):
-            if isinstance(row, dict) and isinstance(row.get("metrics"), dict) and "step" in row:
-                rows.append(row)
-    except ValueError as error:
-        warnings.append(f"{spec.id}: read up to a broken line: {error}")
+            if isinstance(row.get("metrics"), dict) and isinstance(row.get("step"), int):
+                rows.append({**row, "metrics": numbers(row["metrics"])})
+            else:
+                damage.append(f"{folder.metrics.name} has a row without step or metrics, left out: {str(row)[:80]}")
+    except (OSError, ValueError) as error:
+        damage.append(f"read up to a broken line: {error}")
+    warnings += [f"{spec.id}: {said}" for said in damage]
     warnings += [f"{spec.id}: {damage}" for damage in checksums.broken(folder.path)]
     seen = [(row.get("kind"), row["step"]) for row in rows]
     if len(set(seen)) < len(seen):

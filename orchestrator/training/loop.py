@@ -24,6 +24,7 @@ from orchestrator.rollout.assembly import assemble
 from orchestrator.rollout.collector import Collector, failed_groups, rollout_error
 from orchestrator.rollout.handed import expect_groups, expect_tasks
 from orchestrator.rollout.metrics import rollout_metrics
+from orchestrator.runs.atomic import sync
 from orchestrator.runs.layout import TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
 from orchestrator.training.distributed import Workers
@@ -247,6 +248,7 @@ class Training:
 
     def _save(self) -> None:
         self.progress.observer_errors = dict(self.trial.passed_over)
+        sync(self.folder.metrics, self.folder.evaluations)  # a checkpoint counts on the rows before it
         path = None if self.workers.rank else self.saves.write(self.progress)
         if path is not None:
             self.events.emit("on_checkpoint", step=self.progress.step, directory=path)

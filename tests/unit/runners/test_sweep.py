@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 
@@ -194,3 +195,53 @@ def test_a_trial_that_failed_twice_says_why_it_failed_the_second_time(tmp_path):
     second.ended("a", "failed", error=Failure.from_json("its worker died"))
 
     assert str(read_result(RunFolder(tmp_path).trial("a")).error) == "its worker died"
+
+
+def test_a_trial_whose_metric_vanished_is_not_chosen_on_an_earlier_value(tmp_path, caplog):
+    search = {"optimizer.lr": {"choice": [0.1, 0.2]}}
+    settings = Settings.model_validate({"name": "p", "environment": {"use": "x"}})
+    specs = tuple(
+        TrialSpec(
+            id=f"tune-a-{index}",
+            arm="a",
+            seed=1000,
+            phase=Phase.TUNE,
+            sample=index,
+            searched={"optimizer.lr": rate},
+            settings=settings,
+        )
+        for index, rate in enumerate((0.1, 0.2))
+    )
+    plan = dataclasses.replace(
+        _plan("", search=search, tune={"metric": "eval/reward/mean"}), trials=specs, arms={"a": settings}
+    )
+    sweep = Sweep(plan, tmp_path)
+    first, second = sweep.next(), sweep.next()
+    for spec, values in ((first, (0.9, None)), (second, (0.1, 0.2))):
+        sweep.started(spec.id)
+        for step, value in enumerate(values, start=1):
+            metrics = {"cost/generated_tokens": 10.0 * step} | ({} if value is None else {"eval/reward/mean": value})
+            sweep.report(spec.id, step, metrics)
+        _done(sweep, spec.id)
+
+    confirmed = sweep.next()
+
+    assert confirmed.searched == second.searched
+    assert f"trial {first.id} measured eval/reward/mean earlier and not at its end" in caplog.text
+    sweep.close()
+    assert Sweep(plan, tmp_path).history.trials[first.id].value is None
+
+
+def test_early_stopping_takes_a_metric_that_vanished_for_the_worst_also_after_a_restart(tmp_path):
+    sweep = Sweep(_plan("abc", tune=ASHA), tmp_path)
+    for trial in "abc":
+        sweep.started(trial)
+        sweep.report(trial, 0, _metrics(0, 0.9))
+    sweep.report("a", 2, _metrics(10, 0.5))
+
+    assert sweep.report("b", 2, {"cost/generated_tokens": 10.0})
+    sweep.close()
+    again = Sweep(_plan("abc", tune=ASHA), tmp_path)
+
+    assert again.history.trials["b"].stopped
+    assert again._schedulers["all"].rungs == {10.0: {"a": 0.5, "b": float("-inf")}}

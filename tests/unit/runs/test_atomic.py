@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.runs.atomic import folder_aside, left_aside, write_json, write_text, written_aside
+from orchestrator.runs import atomic
+from orchestrator.runs.atomic import folder_aside, left_aside, remove, write_json, write_text, written_aside
 
 
 def test_a_file_takes_the_place_of_the_one_before(tmp_path):
@@ -54,3 +55,21 @@ def test_what_a_killed_process_left_is_found(tmp_path):
     (tmp_path / "step-000002").mkdir()
 
     assert [path.name for path in left_aside(tmp_path)] == [".step-000001.77"]
+
+
+def test_a_kill_while_a_folder_is_removed_leaves_no_half_of_it_under_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "step-000004"
+    folder.mkdir()
+    (folder / "model").write_text("weights")
+
+    def killed(path, ignore_errors):
+        if path.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove(folder)
+
+    assert not folder.exists()
+    (left,) = left_aside(tmp_path)
+    assert (left / "model").read_text() == "weights"
