@@ -45,6 +45,7 @@ def show_plan(
     _show_trials(plan, console)
     sizes = {arm: estimate(settings, registry) for arm, settings in plan.arms.items()}
     _show_size(sizes, console)
+    _show_missing_tasks(plan, sizes, console)
     _show_foresight(foresee(plan, sizes, like), console)
     show_expense(plan, sizes, known or {}, like, console)
 
@@ -108,6 +109,17 @@ def _show_size(sizes: Mapping[str, Estimate], console: Console) -> None:
         made.add_row(arm, f"{size.steps:,}", per_step, rollouts, f"{size.evaluation_rollouts:,}", _tokens(size))
     console.print(Text("\nsize of one trial, by arm", style="bold"))
     console.print(made)
+
+
+def _show_missing_tasks(plan: Plan, sizes: Mapping[str, Estimate], console: Console) -> None:
+    """Say where an environment has fewer held-out tasks than were asked for."""
+    for arm, settings in plan.arms.items():
+        wanted, there = settings.evaluation.tasks, sizes[arm].evaluation_tasks
+        if there < wanted:
+            said = (
+                f"{arm}: evaluated on {there} tasks; {settings.environment.use} has no more (evaluation.tasks={wanted})"
+            )
+            console.print(Text(said, style="yellow"), soft_wrap=True)
 
 
 def _show_foresight(found: Foresight | None, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,15 +15,20 @@ from orchestrator.plugging.registry import Registry
 
 _MOST_ASKED = 1024  # tasks of a step; of more, the share is reckoned
 _MOST_ROLLOUTS = 200_000
+_MOST_SECONDS = 2.0  # spent on counting tasks: some environments make them one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """The size of one trial; rollouts are None where the sampler could not be asked."""
+    """The size of one trial; rollouts are None where the sampler could not be asked.
+
+    :ivar evaluation_tasks: held-out tasks of an evaluation: as many as asked for, or all there are
+    """
 
     steps: int
     rollouts_per_step: int | None
     evaluations: int
+    evaluation_tasks: int
     evaluation_rollouts: int
     tokens_per_action: int  # at most
     budget: int | None = None  # generated tokens at which the trial stops
@@ -39,12 +45,13 @@ def estimate(settings: Settings, registry: Registry) -> Estimate:
     A sampler that adapts to scores is answered with every second rollout right, so its figure is a middle course.
     """
     schedule, evaluation = settings.schedule, settings.evaluation
-    measured = evaluations(settings, schedule.steps)
+    measured, tasks = evaluations(settings, schedule.steps), _held_out(settings, registry)
     return Estimate(
         steps=schedule.steps,
         rollouts_per_step=_rollouts_per_step(settings, registry) if schedule.steps else 0,
         evaluations=measured,
-        evaluation_rollouts=measured * evaluation.tasks * evaluation.samples,
+        evaluation_tasks=tasks,
+        evaluation_rollouts=measured * tasks * evaluation.samples,
         tokens_per_action=settings.sampling.max_tokens,
         budget=settings.budget.generated_tokens,
     )
@@ -57,6 +64,20 @@ def evaluations(settings: Settings, steps: int) -> int:
     last_is_due = bool(evaluation.every) and steps > 0 and steps % evaluation.every == 0
     first = evaluation.first and steps > 0  # of no steps, the first evaluation is the last
     return due + (not last_is_due) + first
+
+
+def _held_out(settings: Settings, registry: Registry) -> int:
+    """How many tasks an evaluation has; as many as asked for where the environment cannot be asked, or is slow to say."""
+    wanted = settings.evaluation.tasks
+    if settings.procedure != "train" or names_code(settings, registry):
+        return wanted
+    environment = registry.build("environment", settings.environment.use, settings.environment.options)
+    there, until = 0, time.monotonic() + _MOST_SECONDS
+    for _ in itertools.islice(environment.tasks(Split.EVAL), wanted):
+        there += 1
+        if time.monotonic() > until:
+            return wanted
+    return there
 
 
 def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:

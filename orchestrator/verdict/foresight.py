@@ -85,7 +85,7 @@ def foresee(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None = 
     settings = plan.arms[baseline]
     verdict = judge_study(like, report.metric)[0] if like is not None else None
     metric = report.metric or (verdict.metric if verdict else SUCCESS)
-    found, source = _noise(settings, metric, like, verdict)
+    found, source = _noise(settings, metric, like, verdict, estimates[baseline].evaluation_tasks)
     cost = _cost(plan, estimates, like)
     smallest, equivalence = None, None
     alternatives: tuple[Alternative, ...] = ()
@@ -111,13 +111,15 @@ def foresee(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None = 
     )
 
 
-def _noise(settings: Settings, metric: str, like: Study | None, verdict: Verdict | None) -> tuple[Noise | None, str]:
+def _noise(
+    settings: Settings, metric: str, like: Study | None, verdict: Verdict | None, tasks: int
+) -> tuple[Noise | None, str]:
     """How seeds will scatter when evaluated as planned, and who says so."""
     evaluation = settings.evaluation
     planned = Noise(
         training=TRAINING**2,
         answer=ANSWER,
-        tasks=evaluation.tasks,
+        tasks=tasks,
         samples=evaluation.samples,
         averaging=_averaging(settings),
     )

@@ -5,14 +5,34 @@ from dataclasses import replace
 import pytest
 from synthetic_runs import build_run
 
+from orchestrator.api import Component, PluginConfig, hookimpl
 from orchestrator.contract.plan import Phase
 from orchestrator.contract.settings import Resources
 from orchestrator.experiment.estimate import estimate
 from orchestrator.runs.measurements import Measurement
 from orchestrator.runs.study import Study
+from orchestrator.testing import EchoEnvironment, load_only
 from orchestrator.testing.plans import make_plan, make_settings
 from orchestrator.verdict.expense import expect, places
 
+
+class Numbers(PluginConfig):
+    numbers: tuple[int, ...] = ()
+
+
+class World:
+    """The environments of made-up plans and of the earlier run, with words enough for every evaluation here."""
+
+    @hookimpl
+    def provide_environments(self):
+        words = [f"w{place}" for place in range(200)]
+        return [
+            Component(name=name, config=Numbers, build=lambda _: EchoEnvironment(words))
+            for name in ("test", "countdown")
+        ]
+
+
+REGISTRY = load_only(World())
 FOUND = Measurement(
     start_seconds=2.0,
     step_seconds=0.5,
@@ -33,7 +53,7 @@ SECTIONS = {
 
 def expected(*settings, known=FOUND, like=None, places=1, **experiment):
     plan = make_plan(*settings, **experiment)
-    sizes = {arm: estimate(own, None) for arm, own in plan.arms.items()}
+    sizes = {arm: estimate(own, REGISTRY) for arm, own in plan.arms.items()}
     return expect(plan, sizes, dict.fromkeys(plan.arms, known), like, places)
 
 
@@ -71,7 +91,7 @@ def test_a_search_is_counted_and_may_be_cut_short():
     proposed = expected(settings, search=search, tune=tune, seeds=[0, 1], places=4)
     plan = make_plan(settings, search=search, seeds=[0, 1])
     listed = replace(plan, trials=tuple(replace(plan.trials[0], phase=Phase.TUNE) for _ in range(4)))
-    found = expect(listed, {"arm0": estimate(settings, None)}, {"arm0": FOUND})
+    found = expect(listed, {"arm0": estimate(settings, REGISTRY)}, {"arm0": FOUND})
 
     one = proposed.arms["arm0"].seconds
     assert proposed.at_most
@@ -82,7 +102,7 @@ def test_a_search_is_counted_and_may_be_cut_short():
 
 def test_nothing_is_known_without_a_measurement_of_every_arm():
     plan = make_plan(make_settings(**SECTIONS), make_settings(**SECTIONS))
-    sizes = {arm: estimate(own, None) for arm, own in plan.arms.items()}
+    sizes = {arm: estimate(own, REGISTRY) for arm, own in plan.arms.items()}
 
     found = expect(plan, sizes, {"arm0": FOUND, "arm1": None})
 
@@ -94,7 +114,7 @@ def test_an_earlier_run_wins_over_a_measurement_and_knows_no_memory(tmp_path):
     run = build_run(tmp_path / "run", gains={"grpo": 0.2, "dars": 0.3}, seeds=(0, 1, 2, 3))
     study = Study.read(run)
     plan = study.runs[0].plan
-    sizes = {arm: replace(estimate(own, None), steps=100) for arm, own in plan.arms.items()}
+    sizes = {arm: replace(estimate(own, REGISTRY), steps=100) for arm, own in plan.arms.items()}
 
     found = expect(plan, sizes, {"grpo": FOUND}, study)
 

@@ -18,6 +18,7 @@ SIZE = Estimate(
     steps=100,
     rollouts_per_step=256,
     evaluations=11,
+    evaluation_tasks=128,
     evaluation_rollouts=11 * 128 * 16,
     tokens_per_action=64,
     budget=1_500_000,
@@ -161,3 +162,12 @@ def test_one_arm_has_nothing_to_find_and_one_seed_finds_nothing(tmp_path):
     assert foresee(alone, sizes(alone)) is None
     assert foresee(single, sizes(single)).smallest is None
     assert math.isfinite(foresee(single, sizes(single)).noise.total)
+
+
+def test_the_tasks_that_are_there_decide_what_can_be_found(run):
+    plan = planned(run)
+
+    asked, fewer = (foresee(plan, sizes(plan, replace(SIZE, evaluation_tasks=tasks))) for tasks in (128, 20))
+
+    assert (asked.noise.tasks, fewer.noise.tasks) == (128, 20)
+    assert fewer.smallest > 1.1 * asked.smallest  # tasks make a part of the scatter, seeds the rest
