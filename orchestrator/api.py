@@ -57,6 +57,7 @@ from orchestrator.contract.roles import (
     Stateful,
     StepsTogether,
 )
+from orchestrator.contract.secrets import reveal
 from orchestrator.contract.strict import NamesCode, PathOrName
 from orchestrator.contract.types import (
     Action,
@@ -275,6 +276,7 @@ __all__ = [
     "masked_sum",
     "read_rows",
     "reduce_terms",
+    "reveal",
     "sequence_sum",
     "splitmix64",
     "unit_interval",

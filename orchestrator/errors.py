@@ -256,8 +256,9 @@ def _message(error: BaseException) -> str:
 
 
 def _readable(text: str) -> str:
-    """Drop pydantic's help addresses, and escape what UTF-8 cannot hold."""
+    """Drop pydantic's help addresses, hide passwords in addresses, and escape what UTF-8 cannot hold."""
     text = re.sub(r"\n[ |]*For further information visit https://errors\.pydantic\.dev/\S*", "", text)
+    text = re.sub(r"([A-Za-z][\w+.-]*://[^/?#\s:@]*:)[^/?#\s@]+@", r"\1***@", text)
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -269,6 +270,8 @@ def _new_directory(runs: Path, name: str) -> Path:
         directory = runs / f"{name}-{stamp}{suffix}"
         try:
             directory.mkdir(parents=True)
+            if not directory.parent.stat().st_mode & stat.S_ISGID:  # where it is set, the folder is a team's
+                directory.chmod(0o700)
         except FileExistsError:
             continue
         except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +60,7 @@ def still_the_same(plan: Plan, registry: Registry, *, accept_changes: bool) -> P
     """
     from orchestrator.plugging.code import code_now
 
+    _ask_for_secrets(plan, registry)
     now, code = registry.manager.fingerprint(), code_now(plan.code)
     changes = [*_changes(plan.fingerprint, now), *_changes(plan.code, code)]
     if not changes:
@@ -67,3 +70,41 @@ def still_the_same(plan: Plan, registry: Registry, *, accept_changes: bool) -> P
         changes.append(Problem("", f"{what} changed since the run began; restore it, or go on with --accept-changes"))
         raise ConfigError(changes)
     return dataclasses.replace(plan, fingerprint=now, code=code)
+
+
+def _ask_for_secrets(plan: Plan, registry: Registry) -> None:
+    """See that what a run needs and does not keep is there; a terminal is asked for it.
+
+    :raises ConfigError: a variable is missing
+    """
+    import typer
+
+    from orchestrator.contract.secrets import reveal
+
+    for _ in range(_MOST_SECRETS):
+        problems: list[Problem] = []
+        tracking = plan.experiment.tracking
+        try:
+            reveal(tracking.uri if tracking.uri and tracking.enabled else "", "tracking.uri")
+        except ConfigError as error:
+            problems += error.problems
+        for arm, settings in plan.arms.items():
+            single = {role: getattr(settings, role) for role in _ROLES}
+            specs = [*single.items(), *(("reward", spec) for spec in settings.rewards)]
+            for role, spec in specs:
+                if spec is not None:
+                    found = registry.choose(role, spec.use, spec.options, f"arms.{arm}.{role}")[1]
+                    problems += [problem for problem in found if _SECRET in problem.message]
+        asked = next(
+            (word for problem in problems for word in problem.message.split() if word.startswith(_SECRET)), None
+        )
+        if not problems:
+            return
+        if asked is None or not sys.stdin.isatty():
+            raise ConfigError(problems)
+        os.environ[asked] = typer.prompt(f"{asked} (not kept in the run's files)", hide_input=True, err=True)
+
+
+_SECRET = "ORCHESTRATOR_SECRET_"
+_MOST_SECRETS = 20
+_ROLES = ("environment", "policy", "sampler", "advantage", "objective")

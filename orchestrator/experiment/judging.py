@@ -13,11 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.contract.parts import Part
+from orchestrator.contract.secrets import conceal
 from orchestrator.contract.settings import Settings, Variation
 from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm, start_data
 from orchestrator.experiment.checks import CHECKS, Judged
-from orchestrator.experiment.overlay import put
+from orchestrator.experiment.overlay import flatten, put
 from orchestrator.plugging.code import NamedCode, find_code
 from orchestrator.plugging.locating import absolute, code_named, located
 from orchestrator.plugging.options import leaves, option_problems
@@ -80,7 +81,7 @@ def _placed(own: str, role: str, path: str) -> str:
 def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[Problem]]:
     """Judge one arm: types, options, what its components need of each other."""
     problems: list[Problem] = []
-    arm = replace(arm, data=_placed_files(arm.data, registry))
+    arm = _kept(arm, registry, problems)
     settings, unsound = _settings(arm.data, problems)
     built: dict[str, Part] = {}
     chosen: dict[str, Choice] = {}
@@ -105,8 +106,29 @@ def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[
     return judged, [Problem(arm.typed(problem.path), problem.message) for problem in problems]
 
 
-def _placed_files(data: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """An arm's data with every file it names as an absolute path; what is unsound stays as it is."""
+def _kept(arm: Arm, registry: Registry, problems: list[Problem]) -> Arm:
+    """An arm as a plan keeps it: files by their absolute paths, secrets hidden and referred to."""
+    written = {".".join(reference.path): reference.text for reference in arm.references}
+    try:
+        data = _placed_files(arm.data, registry, written)
+        tracking = data.get("tracking")
+        if isinstance(tracking, Mapping) and isinstance(tracking.get("uri"), str):
+            hidden = conceal(tracking["uri"], "tracking.uri", written.get("tracking.uri"))
+            data["tracking"] = {**tracking, "uri": hidden}
+    except ConfigError as error:
+        problems += error.problems
+        return arm
+    placed = flatten(data)
+    references = tuple(
+        reference for reference in arm.references if placed.get(".".join(reference.path)) != reference.text
+    )
+    return replace(arm, data=data, references=references)
+
+
+def _placed_files(
+    data: Mapping[str, Any], registry: Registry, written: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """An arm's data with every file it names as an absolute path, secrets hidden; what is unsound stays as it is."""
     made = dict(data)
     rewards = data.get("rewards")
     made |= {"rewards": list(rewards)} if isinstance(rewards, list | tuple) else {}
@@ -116,7 +138,12 @@ def _placed_files(data: Mapping[str, Any], registry: Registry) -> dict[str, Any]
             continue
         choice, _ = registry.choose(role, spec["use"], options, path)
         if choice is not None:
-            put(made, path.split("."), {**spec, **located(choice, options)})
+            own = {
+                place.removeprefix(f"{path}."): text
+                for place, text in (written or {}).items()
+                if place.startswith(f"{path}.")
+            }
+            put(made, path.split("."), {**spec, **located(choice, options, own)})
     start = data.get("start")
     if isinstance(start, Mapping):
         made["start"] = _placed_start(made, registry)
@@ -135,6 +162,16 @@ def _placed_start(data: Mapping[str, Any], registry: Registry) -> dict[str, Any]
     for key in ("environment", "sampler", "advantage", "objective", "rewards", "start"):
         start |= {key: _like(start[key], phase[key])} if key in start and key in phase else {}
     return start
+
+
+def as_kept(written: Any, kept: Any) -> Any:
+    """An arm's overlay with files and secrets as the arm keeps them; references stay as written."""
+    if isinstance(written, Mapping) and isinstance(kept, Mapping):
+        return {key: as_kept(value, kept[key]) if key in kept else value for key, value in written.items()}
+    if isinstance(written, list | tuple) and isinstance(kept, list | tuple) and len(written) == len(kept):
+        return [as_kept(one, other) for one, other in zip(written, kept, strict=True)]
+    is_text = isinstance(written, str) and isinstance(kept, str) and "${" not in written
+    return kept if is_text else written
 
 
 def _like(written: Any, placed: Any) -> Any:

@@ -22,7 +22,7 @@ from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, sta
 from orchestrator.experiment.checks import Judged
 from orchestrator.experiment.commit import commit_of
 from orchestrator.experiment.files import resolved
-from orchestrator.experiment.judging import Builder, judge, searched_problems, variation_problems
+from orchestrator.experiment.judging import Builder, as_kept, judge, searched_problems, variation_problems
 from orchestrator.experiment.overlay import at, copy, merge, put
 from orchestrator.plugging.options import option_problems
 from orchestrator.plugging.registry import Registry
@@ -202,7 +202,7 @@ def _lay_out_trials(
 ) -> Plan:
     arms = {one.arm.name: one.settings for one in judged}
     references = {one.arm.name: one.arm.references for one in judged if one.arm.references}
-    experiment = _experiment(layout, variation, arms)
+    experiment = _experiment(layout, variation, arms, {one.arm.name: one.arm.data for one in judged})
     around = layout.around
     laid = [_Arm(name=arm, settings=arms[arm], references=references.get(arm, ()), around=around) for arm in arms]
     return Plan(
@@ -217,9 +217,12 @@ def _lay_out_trials(
     )
 
 
-def _experiment(layout: Layout, variation: Variation, arms: Mapping[str, Settings]) -> Experiment:
+def _experiment(
+    layout: Layout, variation: Variation, arms: Mapping[str, Settings], kept: Mapping[str, Mapping[str, Any]]
+) -> Experiment:
     """What the arms share; what only an arm or its recipe says is not the experiment's."""
     varied = {key: getattr(variation, key) for key in VARIED}
+    varied["arms"] = {name: as_kept(own, kept.get(name, {})) for name, own in variation.arms.items()}
     first = next(iter(arms.values()), None)
     if first is None:  # every arm has problems, and the plan is never seen
         return Experiment(name="unsound", environment=ComponentSpec(use="unsound"), **varied)

@@ -6,19 +6,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from orchestrator.contract.component import Use
+from orchestrator.contract.secrets import conceal, has_password
 from orchestrator.contract.strict import NamesCode, NamesFile
 from orchestrator.plugging.registry import Choice
 
 
-def located(choice: Choice, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's options as given, every path in them absolute, ``~`` expanded; nested components included.
+def located(choice: Choice, options: Mapping[str, Any], written: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A component's options as a plan keeps them: paths absolute, ``~`` expanded, secrets hidden; nested ones included.
 
     :param options: what the choice was judged from
+    :param written: references that options came from, by their path inside the options
     """
-    return _model(choice.config, options, dict(choice.inner), "")
+    made = _model(choice.config, options, dict(choice.inner), "")
+    for name, value in made.items():
+        is_secret = isinstance(getattr(choice.config, name, None), SecretStr)
+        if isinstance(value, str) and (is_secret or has_password(value)):
+            made[name] = conceal(value, f"{choice.component.name}.{name}", (written or {}).get(name), whole=is_secret)
+    return made
 
 
 def absolute(path: str | Path) -> str:

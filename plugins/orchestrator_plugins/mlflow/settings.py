@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.api import Plan, Problem, Trial, flatten, write_json
+from orchestrator.api import ConfigError, Plan, Problem, Trial, flatten, reveal, write_json
 
 from .store import file_of
 
@@ -20,9 +20,12 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databric
 def problems(plan: Plan) -> list[Problem]:
     """Judge ``tracking.uri``."""
     tracking = plan.experiment.tracking
-    uri = tracking.uri
-    if uri is None or not tracking.enabled:
+    if tracking.uri is None or not tracking.enabled:
         return []
+    try:
+        uri = reveal(tracking.uri, "tracking.uri")
+    except ConfigError as error:
+        return list(error.problems)
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if uri.partition("?")[0] in ("sqlite:", "sqlite://", "sqlite:///", "sqlite:///:memory:"):
         return [
@@ -35,7 +38,7 @@ def problems(plan: Plan) -> list[Problem]:
     return [
         Problem(
             "tracking.uri",
-            f"{uri!r} is no MLflow store or server; expected something like http://127.0.0.1:5000 or "
+            f"{tracking.uri!r} is no MLflow store or server; expected something like http://127.0.0.1:5000 or "
             f"sqlite:////absolute/path/mlflow.db (schemes: {', '.join(_SCHEMES)})",
         )
     ]

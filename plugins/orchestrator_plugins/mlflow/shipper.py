@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from orchestrator.api import OrchestratorError, RunFolder, write_json
+from orchestrator.api import Failure, OrchestratorError, RunFolder, reveal, write_json
 
 from . import store
 from .notes import Notes
@@ -105,7 +105,7 @@ class Shipper:
 
         if self.store is not None:
             store.prepare(self.store, ours=self._ours, say=self.notes.say)
-        uri = self.sweep["uri"] if self.store is None else store.uri_of(self.store)
+        uri = reveal(self.sweep["uri"], "tracking.uri") if self.store is None else store.uri_of(self.store)
         self.client = self.client or MlflowClient(tracking_uri=uri)
         if "run_id" in self.state and self._continues():
             if self.state.get("directory") != str(self.directory):
@@ -259,7 +259,7 @@ class _Driver:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:500]
+    return Failure.of(error).reason.splitlines()[0][:500]  # which hides passwords
 
 
 if __name__ == "__main__":

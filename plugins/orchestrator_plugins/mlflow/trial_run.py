@@ -260,7 +260,7 @@ def attach(client: Any, run: str, path: Path, notes: Notes) -> None:
     except OSError as error:
         if error.errno is None:  # of the way to a server: tried again
             raise
-        notes.say(f"{path} does not reach MLflow's artefacts: {error}")
+        notes.say(f"{path} does not reach MLflow's artefacts: {Failure.of(error).reason}")
 
 
 def _is_active(client: Any, run: str) -> bool:
@@ -269,4 +269,4 @@ def _is_active(client: Any, run: str) -> bool:
 
 
 def _said(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    return (Failure.of(error).message or type(error).__name__).splitlines()[0][:300]  # which hides passwords

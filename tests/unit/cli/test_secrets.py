@@ -1,0 +1,149 @@
+"""A secret is used and not kept: files hold the reference it came from, or three stars, and resume asks for it."""
+
+import json
+import os
+import stat
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import main as cli
+from orchestrator.contract.secrets import conceal, reveal
+from orchestrator.errors import ConfigError, describe
+
+FILE = """
+name: town
+environment: {use: countdown}
+policy: {use: causal_lm, model: {preset: tiny, hidden: 16, layers: 1, heads: 2, mlp: 32}}
+recipe: grpo
+rewards: [{use: judge}]
+schedule: {steps: 1, tasks_per_step: 1}
+sampling: {max_tokens: 2, max_turns: 1}
+evaluation: {tasks: 1, samples: 1, first: false}
+tracking: {enabled: false, experiment: "${oc.env:TOWN}"}
+"""
+PLUGIN = """
+from orchestrator.api import Component, PluginConfig, Score, hookimpl
+from pydantic import SecretStr
+
+class Options(PluginConfig):
+    token: SecretStr | None = None
+    url: str | None = None
+
+class Judge:
+    def __init__(self, options):
+        assert options.token is None or options.token.get_secret_value() == "hunter2", "not revealed"
+        assert options.url is None or "hunter2" in options.url, "not revealed"
+    def score(self, group):
+        return [Score(value=0.0) for _ in group.rollouts]
+
+@hookimpl
+def provide_rewards():
+    return [Component(name="judge", config=Options, build=Judge)]
+"""
+VARIABLE = "ORCHESTRATOR_SECRET_JUDGE_TOKEN"
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("ORCHESTRATOR_SECRET_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("orchestrator.contract.secrets._GIVEN", set())
+    monkeypatch.setenv("TOKEN", "hunter2")
+    monkeypatch.setenv("TOWN", "Bath")
+    (tmp_path / "town.yaml").write_text(FILE)
+    folder = tmp_path / "site"
+    (folder / "my_dist-1.2.dist-info").mkdir(parents=True)
+    (folder / "my_dist-1.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-dist\nVersion: 1.2\n")
+    (folder / "my_dist-1.2.dist-info" / "entry_points.txt").write_text("[orchestrator.plugins]\nmine = judge_plugin\n")
+    (folder / "judge_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(folder))
+    yield lambda *arguments: CliRunner().invoke(cli.app, list(map(str, arguments)))
+    sys.modules.pop("judge_plugin", None)
+
+
+def kept(folder):
+    return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ("rewards.0.token=${oc.env:TOKEN}", "${oc.env:TOKEN}"),
+        ("rewards.0.token=hunter2", "***"),
+        ("rewards.0.url=http://me:${oc.env:TOKEN}@host/x", "http://me:${oc.env:TOKEN}@host/x"),
+        ("rewards.0.url=http://me:hunter2@host/x", "http://me:***@host/x"),
+        ("tracking.uri=http://me:${oc.env:TOKEN}@host", "http://me:${oc.env:TOKEN}@host"),
+        ("tracking.uri=postgresql://me:hunter2@host/db", "postgresql://me:***@host/db"),
+    ],
+)
+def test_a_secret_is_used_and_not_kept(asked, tmp_path, setting, shown):
+    planned = asked("plan", "town.yaml", setting)
+    done = asked("run", "town.yaml", "--local", setting)
+    [run] = (tmp_path / "runs").iterdir()
+
+    assert done.exit_code == 0, done.output
+    assert shown in (run / "plan.json").read_text()
+    assert "hunter2" not in kept(run) + done.output + planned.output
+    assert json.loads((run / "plan.json").read_text())["trials"][0]["config"]["tracking"]["experiment"] == "Bath"
+
+
+def test_an_arms_own_secret_is_not_kept_either(asked):
+    arms = "arms={a: {rewards: [{use: judge, token: hunter2}]}, b: {}}"
+
+    done = asked("plan", "town.yaml", arms, "--json")
+
+    assert done.exit_code == 0, done.output
+    assert "hunter2" not in done.stdout
+    assert json.loads(done.stdout)["experiment"]["arms"]["a"]["rewards"][0]["token"] == "***"
+
+
+def test_resume_asks_for_a_secret_that_was_given_once(asked, tmp_path, monkeypatch):
+    assert asked("run", "town.yaml", "--local", "rewards.0.token=hunter2").exit_code == 0
+    [run] = (tmp_path / "runs").iterdir()
+    monkeypatch.delenv(VARIABLE)
+
+    refused = asked("resume", run, "--local")
+    assert refused.exit_code == 2
+    assert f"set {VARIABLE}" in refused.stderr
+
+    monkeypatch.setenv(VARIABLE, "hunter2")
+    assert asked("resume", run, "--local").exit_code == 0
+
+
+def test_a_runs_folder_is_its_owners_unless_it_is_a_teams(asked, tmp_path):
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team").chmod(0o2775)
+
+    for runs in ("mine", "team"):
+        assert asked("run", "town.yaml", "--local", "--runs", runs).exit_code == 0
+
+    modes = {runs: stat.S_IMODE(next((tmp_path / runs).iterdir()).stat().st_mode) for runs in ("mine", "team")}
+    assert modes["mine"] == 0o700
+    assert modes["team"] & 0o050
+
+
+def test_an_error_shows_no_password_of_an_address():
+    error = ValueError("no answer from postgresql://me:hunter2@host/db, nor from http://you:hunter2@host")
+
+    assert describe(error) == "ValueError: no answer from postgresql://me:***@host/db, nor from http://you:***@host"
+
+
+def test_hiding_and_finding_again(monkeypatch):
+    monkeypatch.setattr("orchestrator.contract.secrets._GIVEN", set())
+    monkeypatch.delenv("ORCHESTRATOR_SECRET_A_B", raising=False)
+
+    hidden = conceal("mysql://me:p%40ss@host/db?x=1", "a.b")
+
+    assert hidden == "mysql://me:***@host/db?x=1"
+    assert conceal(hidden, "a.b") == hidden
+    assert reveal(hidden, "a.b") == "mysql://me:p%40ss@host/db?x=1"
+    assert reveal("sqlite:///x", "a.b") == conceal("sqlite:///x", "a.b") == "sqlite:///x"
+    with pytest.raises(ConfigError, match="two literal secrets"):
+        conceal("mysql://me:other@host/db", "a.b")
+    with pytest.raises(ConfigError, match="NOBODY, which is not set"):
+        reveal("${oc.env:NOBODY}", "a.b")
+    monkeypatch.delenv("ORCHESTRATOR_SECRET_A_B")
