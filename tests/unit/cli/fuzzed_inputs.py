@@ -107,7 +107,8 @@ class Drawn:
                 many = draw(st.integers(0, 2)) if depth < 4 and not fixed else 0
                 return [self.value(draw, one, depth + 1) for one in (*fixed, *[items] * many)]
             case "integer":
-                return draw(st.integers(int(schema.get("minimum", 0)), int(schema.get("maximum", 4))))
+                least = int(schema.get("minimum", 0))
+                return draw(st.integers(least, int(schema.get("maximum", least + 4))))
             case "number":
                 low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
                 high = schema.get("maximum", schema.get("exclusiveMaximum", max(low, 1)))

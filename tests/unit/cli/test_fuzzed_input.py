@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -13,11 +14,11 @@ import time
 from fuzzed_inputs import Drawn, damaged, flow, overrides, shipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from orchestrator.cli.preview import show_plan
 from orchestrator.errors import ConfigError
 from orchestrator.experiment import planner
-from orchestrator.experiment.estimate import estimate
-from orchestrator.experiment.expanded import expanded
 from orchestrator.experiment.files import load_experiment
 from orchestrator.experiment.schema import experiment_schema
 from orchestrator.plugging.registry import load_registry
@@ -79,9 +80,7 @@ def _problems(file, typed):
     except ConfigError as error:
         return error.problems
     json.loads(plan.to_json())
-    for config in plan.arms.values():
-        expanded(config, REGISTRY)
-        estimate(config, REGISTRY)
+    show_plan(plan, REGISTRY, Console(file=io.StringIO()))
     return None
 
 
