@@ -1,6 +1,7 @@
 """Checkpoints: written aside and renamed, read without executing anything.
 
-``step-000010/`` holds ``model.safetensors`` (the policy's module), ``tensors.safetensors`` (optimiser, kept weights,
+``step-000010/`` holds ``model.safetensors`` (the policy's module; where its library loads other tensors from a file of that
+name, as a whole model in place of adapters, the module is ``module.safetensors``), ``tensors.safetensors`` (optimiser, kept weights,
 component states), ``state.json`` (everything else) and the checksums of them all, so that a file that was cut off or changed
 is noticed. Versions without checksums kept the files' sizes in ``state.json``.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from orchestrator.contract.settings import MODEL_FILE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL, TENSORS, STATE = MODEL_FILE, "tensors.safetensors", "state.json"
+MODULE = "module.safetensors"  # the policy's module, where its library has other tensors in MODEL
 _TENSOR = "__tensor__"
 
 
@@ -44,7 +46,8 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
     with folder_aside(target) as aside:
         if hasattr(policy, "export"):
             policy.export(aside)
-        _save_tensors(module_tensors(policy.module), aside / MODEL)
+        module = module_tensors(policy.module)
+        _save_tensors(module, aside / (MODULE if _holds_others(aside / MODEL, module) else MODEL))
         tensors: dict[str, Tensor] = {}
         skeleton = _split(state, tensors, "")
         _save_tensors(tensors, aside / TENSORS)
@@ -125,7 +128,7 @@ def read_checkpoint(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]
             if actual != size:
                 raise CheckpointError(f"checkpoint {path}: {name} has {actual} bytes, {size} were written")
         tensors = load_file(path / TENSORS)
-        return int(content["step"]), _join(content["state"], tensors), load_file(path / MODEL)
+        return int(content["step"]), _join(content["state"], tensors), load_file(_module_file(path))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {describe(error)}") from error
 
@@ -156,12 +159,13 @@ def module_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], source: Path, *, partial: bool = False) -> None:
-    """Load tensors into a module; tied ones may be missing.
+    """Load tensors into a module; tied ones may be missing, and those it says are ``left_out`` are passed over.
 
     :param partial: parameters the source lacks (a value head made later) keep their initial values
     :raises CheckpointError: names or shapes do not fit
     """
     own = module.state_dict()
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in getattr(module, "left_out", ())}
     ties: dict[int, str] = {}
     for name, tensor in own.items():
         if tensor.numel():
@@ -178,6 +182,18 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], source: Path, 
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+
+
+def _holds_others(path: Path, module: Mapping[str, Tensor]) -> bool:
+    """Whether what a policy exported has none of the module's tensors: a model that the module only adapts."""
+    if not path.exists():
+        return False
+    with safe_open(path, framework="pt") as file:
+        return not module.keys() & set(file.keys())
+
+
+def _module_file(path: Path) -> Path:
+    return path / MODULE if (path / MODULE).exists() else path / MODEL
 
 
 def _refuse_damage(path: Path) -> None:

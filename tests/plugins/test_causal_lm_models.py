@@ -29,7 +29,7 @@ from transformers import (
 
 from orchestrator.api import Action, Column, Context, Finish, Rollout, RolloutRequest, Sampling, Split, Turn
 from orchestrator.rollout.collector import Collector
-from orchestrator.runs.checkpoint import load_newest, save_checkpoint
+from orchestrator.runs.checkpoint import load_module, load_newest, module_tensors, save_checkpoint
 from orchestrator.testing import EchoEnvironment, make_plan, make_settings
 
 CHATML = (
@@ -240,6 +240,50 @@ def test_checkpoints_of_adapters_hold_adapters_alone_and_load_in_transformers(fo
     with torch.no_grad():
         loaded = AutoModelForCausalLM.from_pretrained(path)(input_ids=ids).logits
         torch.testing.assert_close(loaded, policy.module.lm(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["preset", "adapted preset"])
+def test_transformers_loads_the_trained_model_from_a_checkpoint(tmp_path, kind):
+    """Of an adapted preset the file of that name is the merged model; the adapters lie beside it."""
+    model = {"preset": "tiny", "hidden": 32, "layers": 1} | ({"lora": {"rank": 2}} if kind == "adapted preset" else {})
+    policy, again = (CausalLMPolicy(CausalLMConfig(model=model)) for _ in range(2))
+    with torch.no_grad():
+        for parameter in policy.module.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+
+    path = save_checkpoint(tmp_path, 1, policy, {}, keep=1)
+    load_newest(tmp_path, again)
+
+    ids = torch.arange(9)[None]
+    with torch.no_grad():
+        expected = policy.module.lm(input_ids=ids).logits
+        loaded = AutoModelForCausalLM.from_pretrained(path)(input_ids=ids).logits
+        torch.testing.assert_close(loaded, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(again.module.lm(input_ids=ids).logits, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_checkpoints_of_adapters_leave_the_vocabulary_to_the_base(tmp_path, tied):
+    tokenizer = merging_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=tied, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    policy = policy_at(tmp_path / "base", lora={"rank": 2, "targets": ["q_proj"]})
+
+    path = save_checkpoint(tmp_path, 1, policy, {}, keep=1)
+
+    again = policy_at(tmp_path / "base", lora={"rank": 2, "targets": ["q_proj"]})
+    weights = module_tensors(policy.module)
+    load_module(again.module, weights | {"base_model.model.lm_head.weight": torch.zeros(3)}, path)  # as it once was
+
+    vocabulary = len(tokenizer) * 64 * 4  # bytes
+    files = [file for file in path.iterdir() if file.suffix == ".safetensors"]
+    assert {"model.safetensors", "adapter_model.safetensors"} <= {file.name for file in files}
+    assert sum(file.stat().st_size for file in files) < vocabulary
 
 
 @pytest.mark.parametrize("kind", ["preset", "path", "adapted preset"])

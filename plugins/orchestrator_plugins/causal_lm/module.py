@@ -38,6 +38,14 @@ class CausalLMModule(nn.Module):
         wrapped: Any = self.lm
         return cast("Transformer", wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped)
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Names that the state leaves out: beside adapters, every weight of the base model, tied ones by each name."""
+        if self.transformer is self.lm:
+            return frozenset()
+        every = self.named_parameters(remove_duplicate=False)
+        return frozenset(name.removeprefix("lm.") for name, parameter in every if not parameter.requires_grad)
+
     def add_critic(self, kind: str) -> None:
         """Add what predicts values: a ``head`` on the model's states, or a ``separate`` copy of it with a head."""
         transformer = self.transformer
@@ -89,15 +97,12 @@ class Critic(nn.Module):
 
 
 def _spell_plainly(module: CausalLMModule, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
-    adapted = module.transformer is not module.lm
-    frozen = {
-        f"{prefix}{name}" for name, parameter in module.named_parameters() if adapted and not parameter.requires_grad
-    }
-    inner = f"{prefix}lm."
+    left_out, inner = module.left_out, f"{prefix}lm."
     for name in list(state):
         tensor = state.pop(name)
-        if name not in frozen:
-            state[prefix + name.removeprefix(inner) if name.startswith(inner) else name] = tensor
+        plain = prefix + name.removeprefix(inner) if name.startswith(inner) else name
+        if plain.removeprefix(prefix) not in left_out:
+            state[plain] = tensor
 
 
 def _spell_fully(

@@ -117,6 +117,8 @@ class CausalLMPolicy:
         if self._config.model.lora and self._config.model.preset:
             lm = self.module.transformer
             whole["state_dict"] = dict(plain_weights(lm))
+        elif self._config.model.lora:
+            whole["save_embedding_layers"] = False  # they are the base's, tied or not
         with _quiet():
             lm.save_pretrained(directory, **whole)
         (self._loaded.tokenizer.save if self._config.model.preset else self._loaded.tokenizer.save_pretrained)(
