@@ -137,7 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         install(folder)
-        import orchestrator.runners.tune  # sets what Ray reads when it is imported
+        import orchestrator.runners.cluster  # sets what Ray reads when it is imported
 
         del orchestrator
         import ray

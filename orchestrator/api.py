@@ -81,7 +81,15 @@ from orchestrator.contract.types import (
     TrialResult,
     Turn,
 )
-from orchestrator.errors import ConfigError, ContextError, Failure, OrchestratorError, Problem, TrialError
+from orchestrator.errors import (
+    ConfigError,
+    ContextError,
+    Failure,
+    OrchestratorError,
+    Problem,
+    TrialError,
+    TrialInterrupted,
+)
 from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
@@ -243,6 +251,7 @@ __all__ = [
     "TrialData",
     "TrialError",
     "TrialFolder",
+    "TrialInterrupted",
     "TrialResult",
     "TrialSpec",
     "Turn",

@@ -7,12 +7,14 @@ OrchestratorError
 │   ├── PluginLoadError (ImportError)   it does not import
 │   └── PluginContractError (TypeError) it breaks the contract of a hook, component or role
 │       └── UndeclaredColumnError (KeyError) a component reads a statistic it did not declare
+├── LostError (RuntimeError)            what plays a run was lost: Ray, a machine, the process that drives them
 └── TrialError (RuntimeError)           one trial failed; others go on
     ├── CheckpointError                 no readable checkpoint where one was expected
     ├── NonFiniteError                  losses or gradients stayed non-finite
     └── RolloutError                    too many rollouts failed
 
-TrialStopped (BaseException) is no error: it carries the scheduler's decision out of a running trial.
+TrialStopped and TrialInterrupted (BaseException) are no errors: they carry the scheduler's decision, or the wish that
+the run end for now, out of a running trial.
 """
 
 from __future__ import annotations
@@ -93,6 +95,17 @@ class UndeclaredColumnError(PluginContractError, KeyError):
         return " ".join(map(str, self.args))
 
 
+class LostError(OrchestratorError, RuntimeError):
+    """What plays a run was lost: Ray, a machine, or the process that drives them; the run can be resumed."""
+
+    def __init__(self, message: str, kind: str = "driver"):
+        self.kind = kind  # see runners.losses
+        super().__init__(message)
+
+    def __reduce__(self):
+        return type(self), (str(self), self.kind), vars(self)
+
+
 class TrialError(OrchestratorError, RuntimeError):
     """One trial failed; others go on."""
 
@@ -111,6 +124,10 @@ class RolloutError(TrialError):
 
 class TrialStopped(BaseException):
     """Raised out of ``Trial.report`` when the sweep ends a trial early: no error, so no ``except Exception`` sees it."""
+
+
+class TrialInterrupted(BaseException):
+    """Raised out of a trial that must leave although nobody stopped it: the run is asked to end, and to be resumed."""
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Where errors become messages and exit codes: 0 done, 1 a trial failed, 2 the request was wrong, 130 interrupted."""
+"""Where errors become messages and exit codes: 0 done, 1 a trial failed or Ray was lost, 2 the request was wrong, 128 + n ended by
+signal n (130 interrupted)."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from typing import Any
 import typer
 
 from orchestrator.cli.console import show_error, show_problems
-from orchestrator.errors import ConfigError, OrchestratorError, PluginError, Problem, blamed, describe
+from orchestrator.errors import ConfigError, LostError, OrchestratorError, PluginError, Problem, blamed, describe
 
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
+FAILED, WRONG, ENDED_BY = 1, 2, 128
 
 _shows_tracebacks = False
 
@@ -42,7 +43,8 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
             if _shows_tracebacks:
                 raise
             _show(error)
-        raise typer.Exit(WRONG)
+            code = FAILED if isinstance(error, LostError) else WRONG
+        raise typer.Exit(code)
 
     return wrapper
 

@@ -1,7 +1,7 @@
 """The command line: ``orchestrator run | plan | resume | report | plugins | schema | doctor``.
 
-Exit codes: 0 done, 1 a trial failed, 2 the request was wrong, 130 interrupted. What is heavy is imported inside the
-commands, so that ``--help`` answers at once.
+Exit codes: 0 done, 1 a trial failed or Ray was lost, 2 the request was wrong, 128 + n ended by signal n (130 interrupted).
+What is heavy is imported inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import functools
 import json
 import logging
 import os
+import signal
 import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from typer.core import TyperGroup
 
 from orchestrator import __version__
 from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
-from orchestrator.cli.guard import FAILED, INTERRUPTED, guarded, show_tracebacks
+from orchestrator.cli.guard import ENDED_BY, FAILED, guarded, show_tracebacks
 from orchestrator.cli.making import make_plan, say_what_is_imported, still_the_same
 from orchestrator.cli.plugins import plugins
 from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
@@ -327,6 +328,8 @@ def _results(
     if local or (alone and resources.workers == 1 and resources.address is None):
         from orchestrator.runners import local as runner
 
+        if runner.hangs_are_watched(plan, registry):
+            return runner.run_watched(plan, directory, watcher, held=held)
         return runner.run(plan, directory, registry, watcher, held=held)
     from orchestrator.runners import tune
 
@@ -335,12 +338,16 @@ def _results(
 
 @contextmanager
 def _resumable(directory: Path) -> Iterator[None]:
+    """Say how to go on with a run that was ended before its time."""
     try:
         yield
-    except KeyboardInterrupt:
-        err.print(f"\ninterrupted; continue with: orchestrator resume {directory}", highlight=False, soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except OrchestratorError:
+    except KeyboardInterrupt as interrupt:
+        number = getattr(interrupt, "signal", signal.SIGINT)
+        said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+        with suppress(OSError):  # the terminal may be gone
+            err.print(f"\n{said}; continue with: orchestrator resume {directory}", highlight=False, soft_wrap=True)
+        raise typer.Exit(ENDED_BY + number) from None
+    except (OrchestratorError, OSError):
         err.print(f"the run stopped; continue with: orchestrator resume {directory}", highlight=False, soft_wrap=True)
         raise
 

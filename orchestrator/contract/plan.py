@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.contract.component import Role
+from orchestrator.contract.limits import Limits, Unlimited
 from orchestrator.contract.parts import Part, make_part
 from orchestrator.errors import describe
 
@@ -186,7 +187,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A running trial as hooks see it. Read-only; the two callables are for implementations of ``run_trial``.
+    """A running trial as hooks see it. Read-only; the callables are for implementations of ``run_trial``.
 
     :ivar id: unique in the plan
     :ivar arm: whose settings it runs
@@ -198,6 +199,8 @@ class Trial:
     :ivar record: of (step, metrics): keeps one row of metrics
     :ivar report: of (step, metrics): the same, and the sweep's scheduler sees it
     :ivar passed_over: errors that watching plugins (hooks ``on_...``) raised so far, by plugin
+    :ivar leaving: whether the run is asked to end for now: save at the next occasion, then raise ``TrialInterrupted``
+    :ivar limits: on calls that may hang; the collector and the loop keep them
     """
 
     id: str
@@ -210,6 +213,8 @@ class Trial:
     record: Callable[[int, Mapping[str, float]], None]
     report: Callable[[int, Mapping[str, float]], None]
     passed_over: Counter[str] = field(default_factory=Counter)
+    leaving: Callable[[], bool] = lambda: False
+    limits: Limits = field(default_factory=Unlimited)
 
     @property
     def config(self) -> dict[str, Any]:

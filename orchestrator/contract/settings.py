@@ -132,7 +132,22 @@ class Failures(Section):
     rollout_share: float = Field(
         0.2, ge=0, le=1, description="share of failed rollouts in a step above which the trial fails"
     )
-    restarts: int = Field(2, ge=0, description="restarts of a trial whose worker died")
+    restarts: int = Field(
+        2,
+        ge=0,
+        description="restarts of a trial whose worker died; and of a local Ray that was lost, in a row without the "
+        "end of a trial",
+    )
+    step_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="seconds a call of the environment may take before its process is ended, and the trial goes on from "
+        "its checkpoint with that rollout failed; 0: no limit; null: none for components of this distribution, 600 for "
+        "others",
+    )
+    reward_seconds: float | None = Field(
+        None, ge=0, description="the same for a reward's scoring of one group, whose rollouts are failed"
+    )
 
 
 class AshaScheduler(Section):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.contract.limits import Limits, Unlimited
 from orchestrator.contract.roles import Bounded, StepsTogether
 from orchestrator.contract.types import (
     Action,
@@ -60,9 +62,11 @@ class Collector:
         seed: int = 0,
         phase: str = "train",
         labels: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
     ):
         """Wire a collector.
 
+        :param limits: on calls of the environment and of rewards; None: none
         :param labels: who to blame, by ``environment``, ``policy`` and ``reward/NAME``: plugin and component
         """
         self.cost = Cost()
@@ -74,6 +78,7 @@ class Collector:
         self._together, self._language = isinstance(environment, StepsTogether), Language.of(environment)
         self._seed, self._phase = seed, phase
         self._labels = dict(labels or {})
+        self._limits = limits or Unlimited()
         self.played = 0  # rollouts of the present step, failed ones included
         self._step: object = 0
         self._version = 0
@@ -110,7 +115,7 @@ class Collector:
             return replace(group, scores=())
         started = time.perf_counter()
         try:
-            return replace(group, scores=score_group(self._rewards, group, self._labels))
+            return replace(group, scores=score_group(self._rewards, group, self._labels, self._watch))
         except Exception as error:
             failure = Failure.of(error)
             for rollout in group.rollouts:
@@ -130,6 +135,9 @@ class Collector:
             if group.rollouts:
                 settled.append(group)
         return settled
+
+    def _watch(self, what: str, key: str) -> AbstractContextManager[None]:
+        return self._limits.watched(what, f"{self._phase}/{self._step}/{key}")
 
     def _fail(self, rollout: Rollout) -> None:
         self.cost.failed_rollouts += 1
@@ -214,7 +222,7 @@ class Collector:
         started = []
         for world in worlds:
             try:
-                with blame(self._labels.get("environment")):
+                with blame(self._labels.get("environment")), self._watch("environment", world.key):
                     world.episode = self._environment.start(world.task, world.seed)
                 started.append(world)
             except Exception as error:
@@ -229,7 +237,7 @@ class Collector:
     def _ask_together(self, method: str, episodes: Sequence[Any], *arguments: Any) -> Sequence[Any]:
         """One answer an episode: what it says, or the exception that fails it."""
         try:
-            with blame(self._labels.get("environment")):
+            with blame(self._labels.get("environment")), self._watch("environment", "all"):
                 answers = getattr(self._environment, method)(episodes, *arguments)
                 if len(answers) != len(episodes):
                     raise ValueError(f"{method} returned {len(answers)} answers for {len(episodes)} episodes")
@@ -281,7 +289,7 @@ class Collector:
 
     def _in_environment(self, world: World, call: Any, *arguments: Any) -> None:
         try:
-            with blame(self._labels.get("environment")):
+            with blame(self._labels.get("environment")), self._watch("environment", world.key):
                 call(*arguments)
         except Exception as error:
             world.error = Failure.of(error)
@@ -291,7 +299,7 @@ class Collector:
 
     def _close(self, world: World) -> None:
         try:
-            with blame(self._labels.get("environment")):
+            with blame(self._labels.get("environment")), self._watch("environment", f"{world.key}/close"):
                 world.close()
         except Exception as error:
             world.error = world.error or Failure.of(error)

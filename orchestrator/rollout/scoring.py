@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from orchestrator.contract.metrics import number
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
 
 
 def score_group(
-    rewards: Sequence[tuple[str, float, Reward]], group: RolloutGroup, labels: Mapping[str, str] | None = None
+    rewards: Sequence[tuple[str, float, Reward]],
+    group: RolloutGroup,
+    labels: Mapping[str, str] | None = None,
+    watch: Callable[[str, str], AbstractContextManager[None]] = lambda what, key: nullcontext(),
 ) -> tuple[Score, ...]:
     """Score the rollouts of a group together.
 
     :param rewards: (name, weight, reward); none: each episode's own rewards, by turn
     :param labels: who to blame, by ``reward/NAME`` and ``environment``
+    :param watch: of (``reward/NAME``, task): around each call of a reward
     :returns: one score per rollout: the weighted sum, with each reward's own value under its name. A reward that
         says which turn earned what keeps that placement; the others pay on the last turn. Where rewards compare
         siblings, ``against`` is their weighted mean.
@@ -33,7 +38,9 @@ def score_group(
     columns = []
     for name, weight, reward in rewards:
         with blame((labels or {}).get(f"reward/{name}")):
-            scores = expect_scores(reward.score(group), group, name)
+            with watch(f"reward/{name}", group.task.id):
+                scores = reward.score(group)
+            scores = expect_scores(scores, group, name)
         columns.append((name, weight, scores))
     return tuple(
         _combine([(name, weight, scores[index]) for name, weight, scores in columns], len(rollout.turns))

@@ -54,6 +54,11 @@ class World:
     error: Failure | None = None
     cut_at: dict[str | None, Observation] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """What tells this play from all others of its step."""
+        return f"{self.task.id}/{self.index}"
+
     def open(self, environment: Any) -> None:
         self.episode = environment.start(self.task, self.seed)
         self.show_first(self.episode.open())

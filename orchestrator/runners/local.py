@@ -1,23 +1,28 @@
-"""Plays the trials of a plan one after another in this process."""
+"""Plays the trials of a plan one after another, without Ray: in this process, or where calls may hang in a child."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import Failure, PluginContractError, TrialError
+from orchestrator.errors import Failure, PluginContractError, TrialError, TrialInterrupted
+from orchestrator.runners import supervise
+from orchestrator.runners.leaving import Leave, leaving
 from orchestrator.runners.progress import Silent
 from orchestrator.runners.trial import run_spec
 from orchestrator.runners.watch import watching
+from orchestrator.runners.watchdog import OURS
 from orchestrator.runs.fence import Fence, driving
 from orchestrator.runs.layout import RunFolder
-from orchestrator.runs.results import read_finished, write_result
+from orchestrator.runs.results import read_finished, read_result, write_result
 
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan, TrialSpec
+    from orchestrator.contract.settings import Settings
     from orchestrator.plugging.registry import Registry
     from orchestrator.runners.progress import Progress
 
@@ -39,28 +44,75 @@ def run(
     :param directory: the run's directory
     :param held: the caller's hold of it; None: it is taken here
     :raises OrchestratorError: another process drives the run
+    :raises KeyboardInterrupt: the run was asked to end, by a signal or the user; it can be resumed
     """
-    with driving(directory, held):
-        return _run(plan, directory, registry, progress or Silent())
+    with driving(directory, held), leaving(RunFolder(directory)) as leave:
+        return play(plan, directory, registry, progress or Silent(), leave)
 
 
-def _run(plan: Plan, directory: Path, registry: Registry, progress: Progress) -> list[TrialResult]:
+def run_watched(plan: Plan, directory: Path, progress: Progress, *, held: Fence | None = None) -> list[TrialResult]:
+    """Play as ``run`` does, but in a child process, which is ended where a call of a component does not return.
+
+    :raises LostError: the child was lost once too often
+    :raises OrchestratorError: another process drives the run
+    :raises KeyboardInterrupt: as ``run``
+    """
+    with driving(directory, held), leaving(RunFolder(directory)) as leave:
+        supervise.play("local", plan, directory, progress, leave)
+    found = (read_result(RunFolder(directory).trial(spec.id)) for spec in plan.trials)
+    return [result for result in found if result is not None]
+
+
+def hangs_are_watched(plan: Plan, registry: Registry) -> bool:
+    """Whether a run without Ray needs a process that may be ended.
+
+    It does where the file sets a limit, or where components of other distributions play and nobody sits at the terminal
+    who might debug them.
+    """
+    unseen = sys.stdin is None or not sys.stdin.isatty()
+    return any(_limited(spec.settings, registry, unseen) for spec in plan.trials)
+
+
+def _limited(settings: Settings, registry: Registry, unseen: bool) -> bool:
+    failures = settings.failures
+    if failures.step_seconds or failures.reward_seconds or settings.budget.seconds is not None:
+        return True
+    asked = [("environment", settings.environment.use, failures.step_seconds)]
+    asked += [("reward", reward.use, failures.reward_seconds) for reward in settings.rewards]
+    return unseen and any(
+        seconds is None and registry.plugin_of(role, name).distribution != OURS for role, name, seconds in asked
+    )
+
+
+def play(
+    plan: Plan, directory: Path, registry: Registry, progress: Progress, leave: Leave, *, watch: bool = False
+) -> list[TrialResult]:
+    """Play the open trials of a plan one after another; the caller holds the run.
+
+    :param watch: keep the limits on what may hang
+    :raises RunInterrupted: the run was asked to end
+    """
     results = []
     for spec in plan.trials:
         result = read_finished(RunFolder(directory).trial(spec.id))
         if result is None:
             progress.trial_update(spec.id, "running", 0, {})
-            with watching(directory, functools.partial(list, [spec.id]), progress):
-                result = _outcome(spec, directory, plan, registry)
+            try:
+                with watching(directory, functools.partial(list, [spec.id]), progress):
+                    result = _outcome(spec, directory, plan, registry, leave, watch)
+            except TrialInterrupted:
+                raise leave.interrupted() from None
         progress.trial_update(spec.id, result.status, result.step, result.metrics)
         results.append(result)
     return results
 
 
-def _outcome(spec: TrialSpec, directory: Path, plan: Plan, registry: Registry) -> TrialResult:
+def _outcome(
+    spec: TrialSpec, directory: Path, plan: Plan, registry: Registry, leave: Leave, watch: bool
+) -> TrialResult:
     """Play one trial; whatever it raises ends this trial only."""
     try:
-        return run_spec(spec, directory, plan.fingerprint, registry=registry)
+        return run_spec(spec, directory, plan.fingerprint, registry=registry, leaving=leave, watch=watch)
     except TrialError as error:  # another process plays it, and writes how it ended
         return _failed(spec, error)
     except PluginContractError:  # of every trial alike

@@ -1,9 +1,11 @@
-"""What a runner tells whoever watches: the live table of the command line, a test, a notebook."""
+"""What a runner tells whoever watches: the live table of the command line, a test, a notebook; the driver's parent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
+
+from orchestrator.runners.losses import Loss
 
 
 class Progress(Protocol):
@@ -24,3 +26,29 @@ class Silent:
 
     def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
         """Ignore the update."""
+
+
+class Watch(Protocol):
+    """Somebody who watches a driver of Ray."""
+
+    def beat(self) -> None:
+        """Hear that all is well, once a second or so."""
+
+    def lost(self, loss: Loss) -> None:
+        """Hear, from another thread, that Ray lost one of its processes."""
+
+    def over(self, finished: bool) -> None:
+        """Hear that the trials are over, before Ray is shut down."""
+
+
+class Unwatched:
+    """Nobody who watches a driver: its caller started Ray, and looks after it."""
+
+    def beat(self) -> None:
+        """Ignore the sign of life."""
+
+    def lost(self, loss: Loss) -> None:
+        """Ignore the loss."""
+
+    def over(self, finished: bool) -> None:
+        """Ignore the end."""

@@ -11,15 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import __version__
+from orchestrator.contract.limits import Unlimited
 from orchestrator.contract.metrics import OBSERVERS
 from orchestrator.contract.parts import Part
 from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
 from orchestrator.contract.settings import RewardSpec, Settings
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import CheckpointError, Failure, PluginContractError, TrialError, TrialStopped, caused_by
+from orchestrator.errors import (
+    CheckpointError,
+    Failure,
+    PluginContractError,
+    TrialError,
+    TrialInterrupted,
+    TrialStopped,
+    caused_by,
+)
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
+from orchestrator.runners.watchdog import Watchdog
 from orchestrator.runs.atomic import remove
 from orchestrator.runs.fence import FOREVER, playing
 from orchestrator.runs.layout import RunFolder, TrialFolder
@@ -40,16 +50,21 @@ def run_spec(
     fingerprint: Mapping[str, str] | None = None,
     report: Report | None = None,
     registry: Registry | None = None,
+    leaving: Callable[[], bool] | None = None,
+    watch: bool = False,
 ) -> TrialResult:
     """Play a trial to its end, from its newest readable checkpoint if there is one.
 
     :param fingerprint: of the driver's plugins; None: not compared
     :param report: called with (step, metrics) for each row the sweep's scheduler is to see
     :param registry: None: discover the installed plugins
+    :param leaving: whether the run is asked to end; None: the note in its folder says so
+    :param watch: keep the limits on what may hang: this process is ended where a call does not return
     :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``, one that the
         scheduler ended early (``report`` raised TrialStopped) has ``stopped``
     :raises PluginContractError: this process found other plugins than the driver
     :raises TrialError: another process plays this trial
+    :raises TrialInterrupted: the run was asked to end; the trial saved what it had and has no result
     """
     registry = registry or load_registry()
     _compare(fingerprint, registry)
@@ -58,9 +73,12 @@ def run_spec(
     settings = spec.settings
     _limit_threads(max(1, int(settings.resources.cpus)), now=settings.policy is not None)
     run = RunFolder(run_directory)
+    leaving = leaving or run.leave.exists
+    if leaving():
+        raise TrialInterrupted
     folder = run.trial(spec.id)
     with playing(folder):
-        return _play(spec, run, folder, registry, report)
+        return _play(spec, run, folder, registry, report, leaving, watch)
 
 
 def _play(
@@ -69,6 +87,8 @@ def _play(
     folder: TrialFolder,
     registry: Registry,
     report: Report | None,
+    leaving: Callable[[], bool],
+    watch: bool,
 ) -> TrialResult:
     clear_result(folder)
     forget_if_damaged(folder, every_step=spec.settings.procedure == "train")
@@ -82,6 +102,7 @@ def _play(
         if report is not None:
             report(step, finite(metrics))
 
+    limits = Watchdog(folder) if watch else Unlimited()
     trial = Trial(
         id=spec.id,
         arm=spec.arm,
@@ -92,14 +113,18 @@ def _play(
         rows=ledger,
         record=record,
         report=record_and_report,
+        leaving=leaving,
+        limits=limits,
     )
     events = Events(registry, trial)
     events.emit("on_trial_start")
     try:
         settings = spec.settings
         components = build(settings, registry, spec.seed)
+        if isinstance(limits, Watchdog):
+            limits.limit(settings.failures, components.parts)
         if components.policy is not None:
-            _load_start(settings, components, folder, run, registry)
+            _load_start(settings, components, folder, run, registry, leaving, watch)
         result = registry.manager.first("run_trial", trial=trial, components=components)
         if not isinstance(result, TrialResult):
             raise PluginContractError(f"run_trial returned a {type(result).__name__}; expected a TrialResult")
@@ -184,7 +209,13 @@ def build(settings: Settings, registry: Registry, seed: int) -> Components:
 
 
 def _load_start(
-    settings: Settings, components: Components, trial: TrialFolder, run: RunFolder, registry: Registry
+    settings: Settings,
+    components: Components,
+    trial: TrialFolder,
+    run: RunFolder,
+    registry: Registry,
+    leaving: Callable[[], bool],
+    watch: bool,
 ) -> None:
     """Give a new trial's policy the weights of the shared start phase, playing the phase first if nobody has."""
     from orchestrator.runs.checkpoint import checkpoints, load_module, read_weights
@@ -195,22 +226,22 @@ def _load_start(
         path = Path(settings.start.checkpoint).expanduser()
         weights = read_weights(path)
     else:
-        path = _started(settings, run, registry)
+        path = _started(settings, run, registry, leaving, watch)
         try:
             weights = read_weights(path)
         except CheckpointError as error:
             logger.warning("%s; the start phase is played again, from its checkpoint before that", error)
             _drop_damaged(TrialFolder(path.parents[1]), path)
-            path = _started(settings, run, registry)
+            path = _started(settings, run, registry, leaving, watch)
             weights = read_weights(path)
     load_module(components.policy.module, weights, path, partial=True)
 
 
-def _started(settings: Settings, run: RunFolder, registry: Registry) -> Path:
+def _started(settings: Settings, run: RunFolder, registry: Registry, leaving: Callable[[], bool], watch: bool) -> Path:
     """The checkpoint that a start phase ended with."""
     from orchestrator.runs.checkpoint import checkpoints
 
-    folder = _start_phase(settings, run, registry).checkpoints
+    folder = _start_phase(settings, run, registry, leaving, watch).checkpoints
     found = checkpoints(folder)
     if not found:
         raise CheckpointError(
@@ -231,7 +262,9 @@ def _drop_damaged(folder: TrialFolder, path: Path) -> None:
             clear_result(folder)
 
 
-def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> TrialFolder:
+def _start_phase(
+    settings: Settings, run: RunFolder, registry: Registry, leaving: Callable[[], bool], watch: bool
+) -> TrialFolder:
     phase = plan.start_settings(settings)
     assert phase is not None
     assert settings.start is not None
@@ -244,7 +277,7 @@ def _start_phase(settings: Settings, run: RunFolder, registry: Registry) -> Tria
             spec = TrialSpec(
                 id=f"start-{key}", arm="start", seed=settings.start.seed, phase=Phase.START, settings=phase
             )
-            done = _play(spec, run, folder, registry, None)
+            done = _play(spec, run, folder, registry, None, leaving, watch)
     if done.status != "done":
         said = f"the start phase in {folder.path} failed: {done.error.reason if done.error else 'it left no reason'}"
         raise caused_by(TrialError(said), done.error)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Trainable
 
 from orchestrator.contract.plan import TrialSpec
-from orchestrator.errors import Failure, TrialStopped
+from orchestrator.errors import Failure, TrialInterrupted, TrialStopped
 from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import read_result
 
@@ -56,10 +56,6 @@ class PlayTrial(Trainable):
         self._play.leave()
 
 
-class _Interrupted(BaseException):
-    """Raised out of ``Trial.report`` when the worker must leave a trial that nobody stopped: it is to be resumed."""
-
-
 class _Play:
     """One trial in its thread."""
 
@@ -93,19 +89,21 @@ class _Play:
     def _main(self) -> None:
         from orchestrator.runners.trial import run_spec
 
-        status, failure = "failed", None
+        ending: dict[str, Any]
         self._folder.path.mkdir(parents=True, exist_ok=True)
         try:
             # TrialStopped never comes out of run_spec: it ends the trial there, with its hooks and its result.
             with _log_to(self._folder.log):
-                result = run_spec(self._spec, self._run, self._fingerprint, self._report, _registry())
-            status, failure = result.status, result.error
+                result = run_spec(self._spec, self._run, self._fingerprint, self._report, _registry(), watch=True)
+            ending = {"kind": "end", "status": result.status, "error": result.error and result.error.to_json()}
+        except TrialInterrupted:
+            ending = {"kind": "left"}
         except BaseException as raised:
             # Whatever a trial raises ends this trial only; the driver writes it into the result.
-            failure = Failure.of(raised)
+            ending = {"kind": "end", "status": "failed", "error": Failure.of(raised).to_json()}
         _return_memory()
         if not self._leaving:
-            self._messages.put({"kind": "end", "status": status, "error": failure and failure.to_json()})
+            self._messages.put(ending)
 
     def _report(self, step: int, metrics: Mapping[str, float]) -> None:
         self._leave_if_told()
@@ -120,7 +118,7 @@ class _Play:
         result = read_result(self._folder)
         if result is not None and result.status == "stopped":  # the driver writes it before it lets the worker go
             raise TrialStopped
-        raise _Interrupted
+        raise TrialInterrupted
 
 
 def _return_memory() -> None:

@@ -46,6 +46,11 @@ class TrialFolder:
         return self.path / "trial.log"
 
     @property
+    def hung(self) -> Path:
+        """Calls that did not return in time; see :mod:`orchestrator.runs.hangs`."""
+        return self.path / "hung.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that plays the trial; see :mod:`orchestrator.runs.fence`."""
         return self.path / ".lock"
@@ -100,6 +105,21 @@ class RunFolder:
         parts = ["report-merged"] if merged else []
         parts += [f"report-{metric.replace('/', '-')}"] if metric else []
         return ReportFolder(self.path.joinpath(*parts))
+
+    @property
+    def leave(self) -> Path:
+        """There while the run is asked to end: who plays trials saves at the next step and leaves."""
+        return self.path / ".leave"
+
+    @property
+    def scratch(self) -> Path:
+        """What the machinery of a sweep keeps while it runs; of no use afterwards."""
+        return self.path / ".scratch"
+
+    @property
+    def driver_log(self) -> Path:
+        """What the process that drives Ray, and Ray itself, said."""
+        return self.path / "driver.log"
 
     def trial(self, name: str) -> TrialFolder:
         """The folder of a trial, by its id."""

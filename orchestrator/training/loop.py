@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 
 import torch
@@ -17,7 +18,7 @@ from orchestrator.contract.parts import labels_of
 from orchestrator.contract.plan import Components, Rows, Trial
 from orchestrator.contract.roles import Evaluates, Reports
 from orchestrator.contract.types import RolloutGroup, Sampling, Split, TrialResult
-from orchestrator.errors import ConfigError, Problem, blame
+from orchestrator.errors import ConfigError, Problem, TrialInterrupted, blame
 from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.rollout.assembly import assemble
@@ -93,6 +94,7 @@ class Training:
             concurrent=sampling.concurrent,
             seed=trial.seed,
             labels=labels,
+            limits=trial.limits,
         )
         self.collector, self.evaluator = collecting(phase="train"), collecting(phase="evaluation")
         self.tasks = Tasks(components.environment, labels.get("environment"))
@@ -113,14 +115,17 @@ class Training:
         self.saves.rehearse()
         if progress.step == 0 and evaluation.first and progress.evaluated < 0:
             metrics |= self._evaluate()
-        while progress.step < self.settings.schedule.steps and not progress.spent(self.settings.budget, self.workers):
-            metrics |= self.one_step()
+        while progress.step < self.settings.schedule.steps and not self._spent():
+            with self._within_budget():
+                metrics |= self.one_step()
             if progress.step == began + 1:  # state that only grows in a step
                 self.saves.rehearse()
             if evaluation.every and progress.step % evaluation.every == 0:
                 metrics |= self._evaluate()
             if self.settings.checkpoints.every and progress.step % self.settings.checkpoints.every == 0:
                 self._save()
+            if self.trial.leaving():
+                self._leave()
         self.trainer.refuse_to_have_learnt_nothing()
         if progress.evaluated != progress.step:
             metrics |= self._evaluate()
@@ -252,6 +257,19 @@ class Training:
         path = None if self.workers.rank else self.saves.write(self.progress)
         if path is not None:
             self.events.emit("on_checkpoint", step=self.progress.step, directory=path)
+
+    def _spent(self) -> bool:
+        return self.trial.limits.spent or self.progress.spent(self.settings.budget, self.workers)
+
+    def _within_budget(self) -> AbstractContextManager[None]:
+        seconds = self.settings.budget.seconds
+        return nullcontext() if seconds is None else self.trial.limits.budget(seconds - self.progress.elapsed())
+
+    def _leave(self) -> None:
+        """Save what is not saved, and leave: the run is asked to end, and goes on from here when it is resumed."""
+        if self.saves.step != self.progress.step:
+            self._save()
+        raise TrialInterrupted
 
     def _count_into(self, progress: Progress) -> None:
         progress.began = self.progress.began

@@ -22,6 +22,7 @@ schedule: {steps: 1, tasks_per_step: 2}
 sampling: {max_tokens: 4, max_turns: 1}
 evaluation: {every: 0, first: false, tasks: 1, samples: 2, k: [1]}
 tracking: {enabled: false}
+failures: {step_seconds: 0, reward_seconds: 0}  # played in the process of the test
 """
 SOUND = {"ENVIRONMENT": "countdown", "REWARD": "exact", "SAMPLER": "group", "OBJECTIVE": "clipped"}
 

@@ -1,5 +1,6 @@
 """The command line: exit codes, clean messages, machine output."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -196,6 +197,24 @@ def test_an_interrupt_tells_how_to_go_on(file, tmp_path, monkeypatch):
     (run,) = (tmp_path / "runs").iterdir()
     assert done.exit_code == 130
     assert f"orchestrator resume {run}" in "".join(done.stderr.splitlines())
+
+
+def test_a_full_disk_is_said_in_a_line_with_the_way_to_go_on(file, tmp_path, monkeypatch):
+    from orchestrator.runners import local
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(local, "run", full)
+
+    done = call("run", file, "--runs", tmp_path / "runs")
+
+    (run,) = (tmp_path / "runs").iterdir()
+    said = "".join(done.stderr.splitlines())
+    assert done.exit_code == 2
+    assert f"orchestrator resume {run}" in said
+    assert "metrics.jsonl: No space left on device: the disk is full; make room, then resume" in said
+    assert "Traceback" not in said
 
 
 def test_plugins_list_as_json():

@@ -12,7 +12,7 @@ pytest.importorskip("ray")
 from orchestrator.contract.plan import TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import TrialStopped
+from orchestrator.errors import TrialInterrupted, TrialStopped
 from orchestrator.runners import trial as trials
 from orchestrator.runners.worker import _Play, _return_memory
 from orchestrator.runs import results
@@ -23,7 +23,7 @@ def _play(directory, monkeypatch):
     """A trial that reports once and ends as the report tells it to; returns it, standing at its report, and its end."""
     ended = []
 
-    def run_spec(spec, run, fingerprint, report, registry):
+    def run_spec(spec, run, fingerprint, report, registry, watch):
         try:
             report(2, {"eval/reward/mean": 0.5})
         except BaseException as error:
@@ -53,7 +53,7 @@ def test_a_trial_that_is_interrupted_is_not_stopped(tmp_path, monkeypatch):
 
     assert play.leave()
 
-    assert ended == ["_Interrupted"]
+    assert ended == [TrialInterrupted.__name__]
     assert results.read_result(RunFolder(tmp_path).trial("a")) is None
 
 

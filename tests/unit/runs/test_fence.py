@@ -52,9 +52,10 @@ import os, signal, sys, time
 from pathlib import Path
 from orchestrator.runs.fence import driving
 with driving(Path(sys.argv[1])):
-    if not os.fork():
-        print(os.getpid(), flush=True)
-        os.kill(os.getppid(), signal.SIGKILL)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
 """
 
