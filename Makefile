@@ -12,7 +12,7 @@ EXTRAS := test,docs,gymnasium,dispatch,lora,superhf,textworld
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup quickstart test lint format docs clean
+.PHONY: help setup quickstart test chaos lint format docs clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -32,6 +32,9 @@ quickstart: setup  ## Train two methods on countdown, compare them, write a repo
 
 test: setup  ## Run the test suite, as many tests at once as there are cores
 	$(BIN)/python -m pytest
+
+chaos: setup  ## Try a few faults at random on small sweeps, and compare what is resumed with unbroken runs
+	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),6) --seed $(or $(SEED),1)
 
 lint: setup  ## Check style, types and the order of imports
 	$(BIN)/ruff check .
