@@ -36,7 +36,7 @@ def test_a_killed_worker_restarts_from_its_checkpoint_and_a_failing_trial_stops_
     }
     assert "no rung at 1" in results["raising"][2]
     assert "raised by plugin 'ladder' (ladder-world 1.0)" in results["raising"][2]
-    assert "its worker process died 2 times" in results["doomed"][2]
+    assert "was lost 2 times" in results["doomed"][2]
     trials = tmp_path / "run" / "trials"
     assert ladder.steps_of(trials / "killed") == ladder.steps_of(trials / "calm")
     log = (trials / "killed" / "trial.log").read_text()
