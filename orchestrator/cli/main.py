@@ -66,6 +66,7 @@ Settings = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Local = Annotated[bool, typer.Option("--local", help="play trials one after another in this process, without Ray")]
+NoCheck = Annotated[bool, typer.Option("--no-check", help="leave out the check of components that are not ours")]
 
 
 def main() -> None:
@@ -94,6 +95,7 @@ def run(
     settings: Settings = None,
     local: Local = False,
     runs: Annotated[Path, typer.Option(help="folder that gets the run's directory")] = Path("runs"),
+    no_check: NoCheck = False,
     as_json: Json = False,
 ) -> None:
     """Run an experiment, and say which arm is better."""
@@ -102,6 +104,7 @@ def run(
 
     plan, registry = make_plan(file, settings or [], imports=True)
     _refuse_unplayable(plan, local)
+    _refuse_broken(plan, registry, no_check)
     directory = _new_directory(runs, plan.name)
     with driving(directory) as held:
         store.save_plan(plan, directory)
@@ -117,6 +120,7 @@ def resume(
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="go on although plugins differ from those the run began with")
     ] = False,
+    no_check: NoCheck = False,
     as_json: Json = False,
 ) -> None:
     """Continue a run where it was cut off.
@@ -131,6 +135,7 @@ def resume(
     plan = still_the_same(begun, registry, accept_changes=accept_changes)
     say_what_is_imported(plan)
     _refuse_unplayable(plan, local)
+    _refuse_broken(plan, registry, no_check)
     with driving(run) as held:
         if plan != begun:
             store.save_plan(plan, run)
@@ -263,6 +268,13 @@ def _refuse_unplayable(plan: Plan, local: bool) -> None:
             )
     if problems:
         raise ConfigError(problems)
+
+
+def _refuse_broken(plan: Plan, registry: Registry, no_check: bool) -> None:
+    from orchestrator.cli import strangers
+
+    if not no_check:
+        strangers.refuse_broken(plan, registry, lambda said: err.print(said, highlight=False, soft_wrap=True))
 
 
 def _new_directory(runs: Path, name: str) -> Path:

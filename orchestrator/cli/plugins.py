@@ -122,18 +122,18 @@ def hooks(name: Annotated[str | None, typer.Argument(help="one hook; none: all o
 def check(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(help="plugins, or folders of plugin projects; none: all")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="that the check of one component may take")] = 120.0,
 ) -> None:
     """Check plugins: what they declare, and what they build."""
-    from orchestrator.plugging.check import check_installed, check_project
-    from orchestrator.testing import check_component
+    from orchestrator.cli.examination import examine
 
     bad = 0
     chosen: list[str | None] = [*names] if names else [None]
     for name in chosen:
         if name is not None and (Path(name) / "pyproject.toml").is_file():
-            found = check_project(Path(name), check_component)
+            found = examine({"project": name}, seconds=seconds)
         else:
-            found = itertools.chain(check_installed(name, check_component), _commands(name, context))
+            found = itertools.chain(examine({"installed": name}, seconds=seconds), _commands(name, context))
         for line, problem in found:
             mark, style = ("✗", "red") if problem else ("✓", "green")
             out.print(

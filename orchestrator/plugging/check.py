@@ -23,10 +23,13 @@ Examine = Callable[
 ]  # orchestrator.testing.check_component, handed in: it trains, and this wing stands below that
 
 
-def check_installed(name: str | None, examine: Examine) -> Iterator[tuple[str, str | None]]:
+def check_installed(
+    name: str | None, examine: Examine, begin: Callable[[str], bool] = lambda line: True
+) -> Iterator[tuple[str, str | None]]:
     """Check one installed plugin, or all of them.
 
     :param examine: holds a component to the contract of its role
+    :param begin: told of each component before it is checked; False leaves it out
     :returns: what was looked at, and the problem found there, if any
     :raises PluginContractError: no plugin of that name is installed
     """
@@ -34,17 +37,20 @@ def check_installed(name: str | None, examine: Examine) -> Iterator[tuple[str, s
         PluginManager().discover([name], strict=False)  # says so when there is none
     manager = PluginManager()
     manager.discover(strict=False)  # with all others: components may be made of each other's
-    yield from _check(manager, list(manager.plugins) if name is None else [name], examine)
+    yield from _check(manager, list(manager.plugins) if name is None else [name], examine, begin)
     for broken in manager.broken.values():
         if name in (None, broken.info.name):
             yield f"plugin {broken.info}", broken.reason
 
 
-def check_project(folder: Path, examine: Examine) -> Iterator[tuple[str, str | None]]:
+def check_project(
+    folder: Path, examine: Examine, begin: Callable[[str], bool] = lambda line: True
+) -> Iterator[tuple[str, str | None]]:
     """Check the plugins of a project that need not be installed.
 
     :param folder: holds a ``pyproject.toml`` with rows in the entry-point group
     :param examine: holds a component to the contract of its role
+    :param begin: told of each component before it is checked; False leaves it out
     :raises ConfigError: it has no such rows
     """
     rows = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
@@ -67,10 +73,12 @@ def check_project(folder: Path, examine: Examine) -> Iterator[tuple[str, str | N
             manager.register(plugin, name)
         except Exception as error:  # a checker reports whatever a plugin does
             yield f"plugin {name!r}", describe(error)
-    yield from _check(manager, [name for name in rows if name in manager.plugins], examine)
+    yield from _check(manager, [name for name in rows if name in manager.plugins], examine, begin)
 
 
-def _check(manager: PluginManager, names: list[str], examine: Examine) -> Iterator[tuple[str, str | None]]:
+def _check(
+    manager: PluginManager, names: list[str], examine: Examine, begin: Callable[[str], bool]
+) -> Iterator[tuple[str, str | None]]:
     try:
         registry = Registry(manager)
     except OrchestratorError as error:
@@ -81,7 +89,7 @@ def _check(manager: PluginManager, names: list[str], examine: Examine) -> Iterat
             yield f"plugin {manager.plugins[name]}: hooks", None
         for role in Role:
             for component in registry.names(role):
-                if registry.plugin_of(role, component).name == name:
+                if registry.plugin_of(role, component).name == name and begin(f"{role} {component}"):
                     yield _check_component(registry, role, component, examine)
 
 

@@ -141,8 +141,7 @@ def expect_feedback(answer: Any, *, several: bool) -> Feedback:
             f"step() returned {_short(answer)}; expected Feedback(observation=..., reward=..., done=...)"
             + (" for each agent" if several else "")
         )
-    for name in ("done", "truncated"):
-        flag = getattr(answer, name)
+    for name, flag in (("done", answer.done), ("truncated", answer.truncated)):
         if flag is not True and flag is not False and not isinstance(flag, np.bool_):
             raise ValueError(f"Feedback.{name} is {_short(flag)}; expected True or False")
     if answer.observation is None and not several and not answer.done:

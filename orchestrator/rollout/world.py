@@ -139,7 +139,9 @@ class World:
         found: dict[str | None, tuple[Feedback, float]] = {}
         for agent, said in answer.items() if self.several else [(None, answer)]:
             expect_feedback(said, several=self.several)
-            paid = number(said.reward, f"the reward of step {self.clock}", largest=LARGEST_REWARD)
+            paid = said.reward
+            if type(paid) is not float or not -LARGEST_REWARD <= paid <= LARGEST_REWARD:
+                paid = number(paid, f"the reward of step {self.clock}", largest=LARGEST_REWARD)
             found[agent] = said, paid
         return found
 

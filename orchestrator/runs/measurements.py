@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from orchestrator.experiment.expanded import expanded
 from orchestrator.plugging.registry import Registry
 from orchestrator.runs import machine
 from orchestrator.runs.atomic import write_json
+from orchestrator.runs.cache import cache_file
 
 _KEPT = 300  # measurements in the file; the oldest go first
 
@@ -91,7 +91,7 @@ class Measurements:
 
         :param path: None: in the user's cache folder
         """
-        self.path = path or _default_path()
+        self.path = path or cache_file("measurements.json")
         self.problem: str | None = None
         self._found = self._read()
 
@@ -122,10 +122,3 @@ class Measurements:
         except (OSError, ValueError) as error:
             self.problem = f"{self.path} cannot be read and is passed over ({error}); --measure writes it anew"
             return {}
-
-
-def _default_path() -> Path:
-    """In the folder that the XDG base directory specification gives to caches."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"  # the specification has others ignored
-    return cache / "rl-orchestrator" / "measurements.json"

@@ -17,6 +17,7 @@ from orchestrator.plugging.building import builder
 from orchestrator.plugging.registry import part_problems
 from orchestrator.testing.checks.advantage import check_advantage
 from orchestrator.testing.checks.environment import check_environment
+from orchestrator.testing.checks.limits import TookTooLong, innermost, time_limit
 from orchestrator.testing.checks.objective import check_objective
 from orchestrator.testing.checks.policy import check_policy
 from orchestrator.testing.checks.reward import check_reward
@@ -30,6 +31,7 @@ def check_component(
     *,
     environment: Any = None,
     group: RolloutGroup | None = None,
+    seconds: float | None = 120.0,
 ) -> None:
     """Check that a component keeps the contract of its role.
 
@@ -46,33 +48,47 @@ def check_component(
     :param options: what the user would write; ignored for built objects
     :param environment: the world a policy or sampler is checked in; None: a tiny one that speaks the same
     :param group: rollouts a reward is checked on, without scores; None: four answers to a task in words
+    :param seconds: that the check may take, in the main thread: an episode or a call that never returns is broken, too
     :raises AssertionError: naming every broken rule at once
     :raises TypeError: when the object fills no role
     """
+    name = component.name if isinstance(component, Component) else type(component).__name__
+    try:
+        with time_limit(seconds):
+            what, problems = _examine(component, name, options or {}, environment, group)
+    except TookTooLong as late:
+        raise AssertionError(
+            f"{name!r} breaks its contract:\n- {late}: it was in {innermost(late.__traceback__)}. Every call of a component "
+            "must return, and an episode waits for nobody"
+        ) from None
+    if problems:
+        raise AssertionError(f"{what} breaks its contract:\n" + "\n".join(f"- {p}" for p in problems))
+
+
+def _examine(
+    component: Any, name: str, options: Mapping[str, Any], environment: Any, group: RolloutGroup | None
+) -> tuple[str, list[str]]:
+    """What was examined, and its broken rules."""
     problems: list[str] = []
     if isinstance(component, Component):
-        name = component.name
-        problems += _option_problems(component, options or {})
-        config = component.config.model_validate(dict(options or {}))
+        problems += _option_problems(component, options)
+        config = component.config.model_validate(dict(options))
         construct = builder(component, "")
         build: Callable[[], Any] = lambda: construct(config)  # noqa: E731
     else:
-        name = type(component).__name__
         build = lambda: copy.deepcopy(component)  # noqa: E731
     built = build()
     role = _role_of(built)
     problems += part_problems(Role(role), built) + _inner_problems(built)
     if not problems:
-        check = _CHECKS[role]
         try:
-            problems += check(build, name=name, environment=environment, group=group)
+            problems += _CHECKS[role](build, name=name, environment=environment, group=group)
             if isinstance(built, Stateful) and not problems and not hasattr(built, "parameters"):
                 problems += state_problems(built)
         except Exception as error:
             error.add_note(f"while checking {role} {name!r} against the contract")
             raise
-    if problems:
-        raise AssertionError(f"{role} {name!r} breaks its contract:\n" + "\n".join(f"- {p}" for p in problems))
+    return f"{role} {name!r}", problems
 
 
 _TELLING = {

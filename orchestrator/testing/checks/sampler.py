@@ -38,7 +38,7 @@ def check_sampler(build: Callable[[], Any], *, environment: Any, **_: Any) -> li
 
 def _sampler_problems(sampler: Any, world: Any) -> list[str]:
     tasks = list(islice(world.tasks(Split.TRAIN), 4))
-    collect = Collector(world, _player(world, tasks), (), sampling=Sampling(), max_turns=STEPS)
+    collect = Collector(world, player(world, tasks), (), sampling=Sampling(), max_turns=STEPS)
     problems: list[str] = []
     trained = 0
     for step in (1, 2):
@@ -67,8 +67,8 @@ def _sampler_problems(sampler: Any, world: Any) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _player(world: Any, tasks: Sequence[Task]) -> Any:
-    """A policy that is now right, now wrong; in worlds of features it takes a legal action by its seed."""
+def player(world: Any, tasks: Sequence[Task]) -> Any:
+    """Make a policy that is now right, now wrong; in worlds of features it takes a legal action by its seed."""
     if world.speaks == Speaks.MESSAGES:
         texts = [*(task.reference or "a" for task in tasks), "a", "b"]
         return ScriptedPolicy(lambda context: texts[context.seed % len(texts)])
