@@ -61,14 +61,14 @@ class Language:
         if not isinstance(seen, Features):
             return f"the environment speaks features, but an observation is {_short(seen)}; expected Features(...)"
         values, legal = seen.values, seen.legal
-        if not (isinstance(values, np.ndarray) and isinstance(legal, np.ndarray)) or legal.dtype != np.bool_:
+        if not (isinstance(values, np.ndarray) and isinstance(legal, np.ndarray)) or legal.dtype.char != "?":
             return "Features hold arrays: values of float32 and legal of bool; use numpy.asarray"
         if values.ndim != 1 or legal.ndim != 1 or (self.sizes and (len(values), len(legal)) != self.sizes):
             want = "one dimension each" if self.sizes is None else f"[{self.sizes[0]}] and [{self.sizes[1]}]"
             return f"values have shape {list(values.shape)} and legal {list(legal.shape)}; expected {want}"
         if b"\x01" not in legal.tobytes():
             return "an observation leaves no legal action; end the play with done=True"
-        if values.dtype != np.float32:
+        if values.dtype.char != "f":
             return f"values are {values.dtype}; expected float32: values.astype('float32')"
         # The dot product is finite wherever the values are, but for large ones, and costs a fraction of a look at each.
         if not math.isfinite(values.dot(values)) and not np.isfinite(values).all():
@@ -186,7 +186,7 @@ def expect_actions(actions: Any, contexts: Sequence[Context], speaks: Speaks | N
 
     :raises ValueError: their number is wrong, or one of them could not be trained on
     """
-    if not isinstance(actions, Sequence) or len(actions) != len(contexts):
+    if not isinstance(actions, list | tuple | Sequence) or len(actions) != len(contexts):
         count = f"{len(actions)} actions" if isinstance(actions, Sequence) else f"a {type(actions).__name__}"
         raise ValueError(f"act returned {count} for {len(contexts)} contexts; expected a list with one action each")
     for action, context in zip(actions, contexts, strict=True):
@@ -204,7 +204,7 @@ def _action_problem(action: Any, context: Context, speaks: Speaks | None) -> str
         return f"an action has {len(tokens)} tokens and {len(logprobs)} log-probabilities; expected one for each token"
     if not tokens:  # of several agents, some may have nothing to decide
         return None if context.agent is not None else "an action has no tokens; nothing could be trained on"
-    if not math.isfinite(sum(logprobs)) or max(logprobs) > _ABOVE_CERTAINTY:
+    if not (math.isfinite(sum(logprobs)) and max(logprobs) <= _ABOVE_CERTAINTY):
         return (
             f"an action has log-probabilities {_short(list(logprobs))}; expected finite natural logarithms, at most 0"
         )
