@@ -124,6 +124,16 @@ class Collector:
         finally:
             self.cost.reward_seconds += time.perf_counter() - started
 
+    def refuse_failures(self, share: float) -> None:
+        """End a trial too many of whose rollouts failed in this step.
+
+        :param share: of the step's rollouts that may fail
+        :raises RolloutError: more did
+        """
+        if self.failures and len(self.failures) > share * self.played:
+            said = f"step {self._step}: {len(self.failures)} of {self.played} rollouts failed"
+            raise rollout_error(f"{said}, more than failures.rollout_share={share} allows", self.failures)
+
     def settle(self, groups: Iterable[RolloutGroup]) -> list[RolloutGroup]:
         """Drop empty groups and score again those a sampler merged or left unscored."""
         settled = []

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.contract.plan import Rows
 from orchestrator.runs.atomic import written_aside
 
 logger = logging.getLogger(__name__)
@@ -135,3 +136,11 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics as plain floats, those that are not finite left out: neither JSON nor trackers take them."""
     plain = {name: float(value) for name, value in metrics.items()}
     return {name: value for name, value in plain.items() if math.isfinite(value)}
+
+
+def last_metrics(rows: Rows) -> dict[str, float]:
+    """The last value of every metric that rows hold."""
+    metrics: dict[str, float] = {}
+    for row in rows.rows():
+        metrics |= row["metrics"]
+    return metrics

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 
 import torch
 
 from orchestrator.contract.markers import hookimpl
 from orchestrator.contract.metrics import OBSERVERS, from_plugin
 from orchestrator.contract.parts import labels_of
-from orchestrator.contract.plan import Components, Rows, Trial
+from orchestrator.contract.plan import Components, Trial
 from orchestrator.contract.roles import Evaluates, Reports
-from orchestrator.contract.types import RolloutGroup, Sampling, Split, TrialResult
+from orchestrator.contract.types import RolloutGroup, TrialResult
 from orchestrator.errors import ConfigError, Problem, TrialInterrupted, blame
 from orchestrator.evaluation.evaluate import evaluate
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.rollout.assembly import assemble
-from orchestrator.rollout.collector import Collector, failed_groups, rollout_error
-from orchestrator.rollout.handed import expect_groups, expect_tasks
+from orchestrator.rollout.collector import failed_groups
+from orchestrator.rollout.handed import expect_groups
 from orchestrator.rollout.metrics import rollout_metrics
 from orchestrator.runs.atomic import sync
 from orchestrator.runs.layout import TrialFolder
-from orchestrator.runs.ledger import Ledger, finite
+from orchestrator.runs.ledger import Ledger, finite, last_metrics
+from orchestrator.training.collecting import collectors
 from orchestrator.training.distributed import Workers
 from orchestrator.training.duties import needs_of
 from orchestrator.training.events import Events
@@ -83,20 +81,7 @@ class Training:
             frozenset(need.weights for need in needs_of(components)),
             self.trainer.fresh_optimizer,
         )
-        sampling = self.settings.sampling
-        collecting = functools.partial(
-            Collector,
-            components.environment,
-            components.policy,
-            components.rewards,
-            sampling=Sampling(**{field.name: getattr(sampling, field.name) for field in fields(Sampling)}),
-            max_turns=sampling.max_turns,
-            concurrent=sampling.concurrent,
-            seed=trial.seed,
-            labels=labels,
-            limits=trial.limits,
-        )
-        self.collector, self.evaluator = collecting(phase="train"), collecting(phase="evaluation")
+        self.collector, self.evaluator = collectors(trial, components, labels)
         self.tasks = Tasks(components.environment, labels.get("environment"))
         self._count_into(self.progress)
         self.saves = Saves(
@@ -111,7 +96,7 @@ class Training:
     def run(self) -> TrialResult:
         """Train to the schedule's end or the budget's, whichever comes first."""
         progress, evaluation = self.begin(), self.settings.evaluation
-        metrics, began = _last_metrics(self.ledger), progress.step
+        metrics, began = last_metrics(self.ledger), progress.step
         self.saves.rehearse()
         if progress.step == 0 and evaluation.first and progress.evaluated < 0:
             metrics |= self._evaluate()
@@ -168,7 +153,7 @@ class Training:
         sampled = time.perf_counter()
         metrics = rollout_metrics(groups, self.collector)
         metrics |= self._reported("sampler")
-        self._refuse_too_many_failures()
+        self.collector.refuse_failures(self.settings.failures.rollout_share)
         self.events.emit("on_rollouts", step=step, groups=[*groups, *failed_groups(groups, self.collector.failures)])
         metrics |= self._update(self._kept(groups))
         metrics["train/skipped_updates"] = float(self.trainer.skipped)
@@ -220,20 +205,11 @@ class Training:
             return list(groups)
         return [group for group in groups if len({score.value for score in group.scores}) > 1]
 
-    def _refuse_too_many_failures(self) -> None:
-        failures, played = self.collector.failures, self.collector.played
-        limit = self.settings.failures.rollout_share
-        if failures and len(failures) > limit * played:
-            said = f"step {self.progress.step}: {len(failures)} of {played} rollouts failed"
-            raise rollout_error(f"{said}, more than failures.rollout_share={limit} allows", failures)
-
     # --- evaluation, checkpoints --------------------------------------------------------------------------
 
     def _evaluate(self) -> dict[str, float]:
         settings, step = self.settings.evaluation, self.progress.step
-        with blame(self.parts["environment"].whom):
-            tasks = list(itertools.islice(self.components.environment.tasks(Split.EVAL), settings.tasks))
-            expect_tasks(tasks, "EVAL")
+        tasks = self.tasks.held_out(settings.tasks)
         able = (part for path, root in self.parts.items() for _, part in root.able(Evaluates, path))
         with self.rounds.showing(step):
             result = evaluate(
@@ -278,10 +254,3 @@ class Training:
 
     def _costs(self) -> dict[str, float]:
         return self.progress.metrics(self.settings.resources, self.workers)
-
-
-def _last_metrics(ledger: Rows) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for row in ledger.rows():
-        metrics |= row["metrics"]
-    return metrics

@@ -1,4 +1,4 @@
-"""The stream of tasks that a trial trains on."""
+"""The tasks of a trial: the stream it trains on, and those it is evaluated on."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ class Tasks:
             expect_tasks(taken, "TRAIN")
         self.taken += count
         return taken
+
+    def held_out(self, count: int) -> list[Task]:
+        """Tasks of an evaluation: as many as asked for, or all there are.
+
+        :raises ValueError: the environment gives what is no task
+        """
+        with blame(self._label):
+            held = list(itertools.islice(self._environment.tasks(Split.EVAL), count))
+            expect_tasks(held, "EVAL")
+            return held
 
     def skip(self, count: int) -> None:
         """Pass over those an earlier process of the trial took."""

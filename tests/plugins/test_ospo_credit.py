@@ -272,5 +272,5 @@ def test_missing_advantages_are_named():
     objective, batch, current = one_decision()
     from dataclasses import replace
 
-    with pytest.raises(ValueError, match="name an advantage estimator"):
+    with pytest.raises(ValueError, match="needs advantages and has none"):
         objective.terms(replace(batch, advantages=None), current)
