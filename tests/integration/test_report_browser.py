@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
-from synthetic_runs import build_run
+from synthetic_runs import build_hostile_run, build_run
 
 from orchestrator.report import write_report
 
@@ -135,6 +137,50 @@ def test_nothing_is_fetched(browser, page, measured, tmp_path):
     assert {
         url for url in asked if "google" not in url and "gstatic" not in url
     } == set()  # the browser's own calls home
+
+
+@pytest.fixture
+def stranger():
+    """Where a stranger would like to hear of the reader: address, and what was asked for there."""
+    asked = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *said):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_hostile_names_run_nothing_and_ask_for_nothing(browser, stranger, tmp_path):
+    address, asked = stranger
+    run = "document.title='ran';fetch('ADDRESS/run')"
+    evil = f"\"'></title></style></svg><script>{run}</script><img src=x onerror={run}><img src=ADDRESS/image>"
+    evil += f"<svg onload={run}><image href=ADDRESS/svg /></svg><link rel=stylesheet href=ADDRESS/css>"
+    evil += "<style>@import url(ADDRESS/import);body{background:url(ADDRESS/url)}</style><base href=ADDRESS>"
+    evil += "<iframe src=ADDRESS/frame></iframe><meta http-equiv=refresh content='0;url=ADDRESS/away'>"
+    folder, registry = build_hostile_run(tmp_path / "run", evil.replace("ADDRESS", address))
+    write_report([folder], registry=registry)
+    bare = folder / "bare.html"  # what the policy would stop is not there in the first place
+    bare.write_text(re.sub(r"<meta http-equiv=[^>]*>", "", (folder / "report.html").read_text()))
+
+    for page in (folder / "report.html", bare):
+        dom = open_page(browser, page, tmp_path, "--dump-dom")
+
+        assert asked == []
+        assert "<title>ran" not in dom
+        assert 'id="provenance"' in dom
+        assert "&lt;/title&gt;&lt;/style&gt;" in dom
 
 
 def test_the_page_takes_a_picture_that_is_not_blank(browser, page, tmp_path):

@@ -7,12 +7,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from orchestrator.contract.component import PluginInfo, ReportSection
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.settings import Experiment, Settings
+from orchestrator.runs.layout import RunFolder
 
 METHODS: dict[str, dict[str, Any]] = {
     "grpo": {
@@ -203,3 +206,23 @@ def _write_trial(
             "summary": {},
         }
         (folder / "result.json").write_text(json.dumps(result))
+
+
+def build_hostile_run(directory: Path, evil: str) -> tuple[Path, Any]:
+    """Write a run whose names and messages are all somebody's ``evil`` text; with it a registry of one section that repeats it."""
+    run = build_run(directory, gains={"a": 0.2, "b": 0.3}, steps=20, metrics={f"loss/{evil}": 1.0})
+    plan = RunFolder(run).plan
+    data = json.loads(plan.read_text())
+    data |= {"name": evil, "source": f"/tmp/{evil}", "commit": evil, "fingerprint": {evil: evil}}
+    for trial in data["trials"]:
+        trial["config"]["sampler"] = {"use": evil, evil: evil}
+        trial["arm"] = f"{trial['arm']}{evil}"
+    data["arms"] = {f"{arm}{evil}": config for arm, config in data["arms"].items()}
+    data["experiment"]["report"]["baseline"] = None
+    plan.write_text(json.dumps(data))
+    result = next(run.glob("trials/*/result.json"))
+    error = {"type": evil, "message": evil, "blamed": evil, "traceback": evil}
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"status": "failed", "error": error}))
+    section = ReportSection(name="town", title=evil, render=lambda study: f"<p>{evil}</p><table><tr><td>fine")
+    info = PluginInfo(name=evil, module="m", distribution="d", version="1")
+    return run, SimpleNamespace(report_sections=lambda: [(info, section)])

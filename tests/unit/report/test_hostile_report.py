@@ -1,20 +1,22 @@
 """A report of a stranger's run: nothing in its page runs, loads or redirects, whatever names and messages say."""
 
-import json
 import re
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import pytest
-from synthetic_runs import build_run
+from jinja2 import UndefinedError
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from synthetic_runs import build_hostile_run
 
-from orchestrator.contract.component import PluginInfo, ReportSection
 from orchestrator.report import write_report
 from orchestrator.report.drawing import Drawing
+from orchestrator.report.html import _PAGES
+from orchestrator.report.markdown import _text
 from orchestrator.report.sanitise import sanitised
-from orchestrator.runs.layout import RunFolder
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)><meta http-equiv=refresh content='0;url=http://x'>"
+EVIL += "[x](http://x) ![x](http://x/y.png) www.x.org `|` \n\n```\n# <b>"
 
 
 class _Page(HTMLParser):
@@ -43,35 +45,59 @@ def harmless(html):
     return page
 
 
-def test_hostile_names_and_messages_are_text(tmp_path):
-    run = build_run(tmp_path / "run", gains={"a": 0.2, "b": 0.3}, steps=20, metrics={f"loss/{EVIL}": 1.0})
-    plan = RunFolder(run).plan
-    data = json.loads(plan.read_text())
-    data["source"] = f"/tmp/{EVIL}"
-    data["commit"] = EVIL
-    data["fingerprint"] = {EVIL: EVIL}
-    for trial in data["trials"]:
-        trial["config"]["sampler"] = {"use": EVIL, EVIL: EVIL}
-        trial["arm"] = f"{trial['arm']}{EVIL}"
-    data["arms"] = {f"{arm}{EVIL}": config for arm, config in data["arms"].items()}
-    data["experiment"]["report"]["baseline"] = None
-    plan.write_text(json.dumps(data))
-    result = next(run.glob("trials/*/result.json"))
-    failed = json.loads(result.read_text()) | {
-        "status": "failed",
-        "error": {"type": EVIL, "message": EVIL, "blamed": EVIL, "traceback": EVIL},
-    }
-    result.write_text(json.dumps(failed))
-    section = ReportSection(name="town", title=EVIL, render=lambda study: f"<p>{EVIL}</p><table><tr><td>fine")
-    info = PluginInfo(name=EVIL, module="m", distribution="d", version="1")
-    registry = SimpleNamespace(report_sections=lambda: [(info, section)])
-
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    run, registry = build_hostile_run(tmp_path_factory.mktemp("hostile") / "run", EVIL)
     write_report([run], registry=registry)
-    html = (run / "report.html").read_text()
+    return run
+
+
+def test_hostile_names_and_messages_are_text(hostile):
+    html = (hostile / "report.html").read_text()
 
     harmless(html)
     assert "&lt;script&gt;alert(1)" in html
     assert "form-action 'none'; base-uri 'none'" in html
+
+
+def test_the_page_escapes_by_itself_what_its_template_is_given():
+    page = _PAGES.from_string("{{ name }}{{ made }}").render(name="<b title='x'>", made=Markup("<i>"))
+
+    assert page == "&lt;b title=&#39;x&#39;&gt;<i>"
+    with pytest.raises(UndefinedError):
+        _PAGES.from_string("{{ misspelt }}").render()
+
+
+def test_hostile_names_are_text_in_markdown_too(hostile):
+    text = (hostile / "report.md").read_text()
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    flat = [one for token in tokens for one in (token, *(token.children or []))]
+
+    assert not [token.content for token in flat if token.type in ("html_block", "html_inline", "link_open", "fence")]
+    images = [token.attrs["src"] for token in flat if token.type == "image"]
+    assert images
+    assert all(re.fullmatch(r"figures/[\w-]+\.svg", image) for image in images)
+    assert not re.search(r"(https?|ftp)://|www\.", text)  # of which renderers make links unasked
+    assert "<script>alert(1)</script>" in "".join(token.content for token in flat if token.type == "text")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("grpo_no_kl [0.1, 0.2]", "grpo_no_kl [0.1, 0.2]"),
+        ("+0.187 < 0.2 & a&b", r"+0.187 < 0.2 & a\&b"),
+        ("[x](http://y)", r"[x\](http:\//y)"),
+        (r"[x\](y)", r"[x\\\](y)"),
+        ("[x]: y", r"[x\]: y"),
+        ("<http://y>", r"\<http:\//y>"),
+        ("WWW.y.org", r"WWW\.y.org"),
+        ("```\n# x", r"\`\`\` # x"),
+        ("# x", r"\# x"),
+        ("&lt;b>", r"\&lt;b>"),
+    ],
+)
+def test_a_name_in_markdown_is_no_markup(name, written):
+    assert _text(name) == written
 
 
 def test_a_figures_title_is_an_attribute_as_it_is_a_heading():

@@ -255,7 +255,7 @@ def test_failed_trials_are_left_out_aloud(tmp_path):
     assert report.warnings[0].startswith("Failed and left out of the verdict: dars-s1.")
     html = (run / "report.html").read_text()
     assert "dars-s1: ValueError: group of size 1 has no baseline" in html
-    assert "raised by plugin &#x27;dars&#x27;" in html
+    assert "raised by plugin &#39;dars&#39;" in html
     [failure] = json.loads((run / "report.json").read_text())["failures"]
     assert (failure["trial"], failure["error"]["type"]) == ("dars-s1", "ValueError")
     assert failure["error"]["message"] == "group of size 1 has no baseline"
@@ -403,7 +403,7 @@ def test_plugins_add_sections_and_one_that_raises_is_named(tmp_path):
     html = (run / "report.html").read_text()
     assert "<h2>City</h2>\n<p>map of run, 1 trial</p>" in html
     assert "This section could not be made." in html
-    assert "OSError: no city in run; raised by plugin &#x27;ours&#x27; (ours 1.0) in report section" in html
+    assert "OSError: no city in run; raised by plugin &#39;ours&#39; (ours 1.0) in report section" in html
     assert "could not be made: OSError: no city in run; raised by plugin 'ours'" in (run / "report.md").read_text()
     assert [section.title for section in report.sections] == ["City", "Broken"]
 
