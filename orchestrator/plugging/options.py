@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.contract.component import Use
+from orchestrator.contract.strict import loose
 from orchestrator.errors import Problem, did_you_mean
 
 
@@ -106,7 +107,10 @@ def model_problems(model: Any) -> list[str]:
             problems.append(f"options model {current.__name__} accepts unknown keys; derive it from PluginConfig")
         for field in current.model_fields.values():
             waiting += _inner_models(field.annotation)
-    return problems
+    return problems + [
+        f"options model {cls.__name__} reads true as 1 and '3' as 3; derive it from PluginConfig"
+        for cls in loose(model)
+    ]
 
 
 def uses(options: BaseModel) -> Iterator[tuple[str, Use]]:

@@ -1,8 +1,9 @@
 """Components by role and name: declared soundly, judged before they are built, built with blame."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import pydantic.dataclasses
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -169,16 +170,41 @@ class HidesALooseOne(PluginConfig):
     inner: Loose = Loose()
 
 
+class Tolerant(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class HoldsATolerantOne:
+    one: Tolerant
+
+
+class HidesATolerantOne(PluginConfig):
+    inner: dict[str, HoldsATolerantOne] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class Validating:
+    share: float = 0.5
+
+
+class HidesAValidatingOne(PluginConfig):
+    inner: tuple[Validating, ...] = ()
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
         (Loose, "options model Loose accepts unknown keys; derive it from PluginConfig"),
         (Mutable, "options model Mutable is not frozen; derive it from PluginConfig"),
         (HidesALooseOne, "options model Loose accepts unknown keys"),
+        (Tolerant, "options model Tolerant reads true as 1 and '3' as 3; derive it from PluginConfig"),
+        (HidesATolerantOne, "options model Tolerant reads true as 1"),
+        (HidesAValidatingOne, "options model Validating reads true as 1"),
         (dict, "expected a subclass of PluginConfig"),
     ],
 )
-def test_options_models_must_be_frozen_and_refuse_unknown_keys(model, expected):
+def test_options_models_must_be_frozen_and_strict_and_refuse_unknown_keys(model, expected):
     message = refused(Plugin([Component(name="x", build=Reward, config=model)]))
 
     assert message.startswith("plugin 'p0' (unpackaged 0): reward 'x': ")
