@@ -13,14 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.contract.parts import Part
-from orchestrator.contract.secrets import conceal
+from orchestrator.contract.secrets import conceal, has_password
 from orchestrator.contract.settings import Settings, Variation
 from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm, start_data
 from orchestrator.experiment.checks import CHECKS, Judged
 from orchestrator.experiment.overlay import flatten, put
 from orchestrator.plugging.code import NamedCode, find_code
-from orchestrator.plugging.locating import absolute, code_named, located
+from orchestrator.plugging.locating import absolute, absolute_store, code_named, located, secrets_in
 from orchestrator.plugging.options import leaves, option_problems
 from orchestrator.plugging.registry import Choice, Registry
 
@@ -80,7 +80,7 @@ def _placed(own: str, role: str, path: str) -> str:
 
 def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[Problem]]:
     """Judge one arm: types, options, what its components need of each other."""
-    problems: list[Problem] = []
+    problems = list(_open_secrets(arm.data))
     arm = _kept(arm, registry, problems)
     settings, unsound = _settings(arm.data, problems)
     built: dict[str, Part] = {}
@@ -113,7 +113,7 @@ def _kept(arm: Arm, registry: Registry, problems: list[Problem]) -> Arm:
         data = _placed_files(arm.data, registry, written)
         tracking = data.get("tracking")
         if isinstance(tracking, Mapping) and isinstance(tracking.get("uri"), str):
-            hidden = conceal(tracking["uri"], "tracking.uri", written.get("tracking.uri"))
+            hidden = conceal(absolute_store(tracking["uri"]), "tracking.uri", written.get("tracking.uri"))
             data["tracking"] = {**tracking, "uri": hidden}
     except ConfigError as error:
         problems += error.problems
@@ -146,22 +146,32 @@ def _placed_files(
             put(made, path.split("."), {**spec, **located(choice, options, own)})
     start = data.get("start")
     if isinstance(start, Mapping):
-        made["start"] = _placed_start(made, registry)
+        made["start"] = _placed_start(made, registry, written or {})
     return made
 
 
-def _placed_start(data: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+def _placed_start(data: Mapping[str, Any], registry: Registry, written: Mapping[str, str]) -> dict[str, Any]:
     """The same of an arm's start phase, and of those before it."""
     start = dict(data["start"])
     if isinstance(start.get("checkpoint"), str):
         start["checkpoint"] = absolute(start["checkpoint"])
     try:
-        phase = _placed_files(start_data(data), registry)
+        own = {path.removeprefix("start."): text for path, text in written.items() if path.startswith("start.")}
+        phase = _placed_files(start_data(data), registry, {**written, **own})
     except (TypeError, AttributeError):  # of a shape that the settings model refuses
         return start
     for key in ("environment", "sampler", "advantage", "objective", "rewards", "start"):
         start |= {key: _like(start[key], phase[key])} if key in start and key in phase else {}
     return start
+
+
+def _open_secrets(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Passwords where no setting takes one, so that none is hidden."""
+    hiding = (*_SINGLE, "rewards", "start.environment", *(f"start.{part}" for part in (*_SINGLE, "rewards")))
+    for path, value in leaves(data):
+        hides = path == "tracking.uri" or any(path.startswith(f"{place}.") for place in hiding)
+        if isinstance(value, str) and has_password(value) and not hides:
+            yield Problem(path, "an address with a password, which is kept nowhere but in tracking.uri and in options")
 
 
 def as_kept(written: Any, kept: Any) -> Any:
@@ -242,9 +252,17 @@ def searched_problems(
             continue
         problems: list[Problem] = []
         _settings(data, problems)
+        secret = {place for place, text in leaves(value, path) if isinstance(text, str) and has_password(text)}
         for where, role, spec in _component_specs(data):
             if where.partition(".")[0] in tops:
-                problems += registry.problems(role, spec["use"], _options(role, spec), where)
+                choice, found = registry.choose(role, spec["use"], _options(role, spec), where)
+                problems += found
+                secret |= {f"{where}.{place}" for place in secrets_in(choice)} if choice else set()
+        given = {place for place, _ in leaves(value, path)}
+        problems += [
+            Problem(place, "holds a secret, and the values of a search are kept; write it outside of the search")
+            for place in sorted(secret & given)
+        ]
         for problem in problems:
             if problem.path.partition(".")[0] in tops:
                 detail = "" if problem.path == path else f"{problem.path}: "

@@ -24,12 +24,12 @@ from orchestrator.contract.component import (
     Role,
 )
 from orchestrator.contract.parts import Part, make_part
-from orchestrator.contract.secrets import has_password, reveal
 from orchestrator.contract.types import Couples, Speaks
 from orchestrator.errors import ConfigError, PluginContractError, Problem, blame, describe, did_you_mean
 from orchestrator.plugging.building import build_problems, builder, package_of, with_renderer
 from orchestrator.plugging.manager import PluginManager
 from orchestrator.plugging.options import model_problems, option_problems, uses
+from orchestrator.plugging.revealing import revealed
 
 _HOOKS = {
     Role.ENVIRONMENT: "provide_environments",
@@ -145,9 +145,9 @@ class Registry:
         except ConfigError as error:
             return None, [Problem(f"{path}.use", error.problems[0].message)]
         try:
-            given = _revealed(component, options)
+            given = revealed(component, options)
         except ConfigError as error:
-            return None, [Problem(f"{path}.{one.path.rpartition('.')[2]}", one.message) for one in error.problems]
+            return None, [Problem(f"{path}.{one.path.partition('.')[2]}", one.message) for one in error.problems]
         try:
             with blame(str(info), where=f"the options of {role} {name!r}"):
                 config = component.config.model_validate(given)
@@ -346,17 +346,6 @@ def part_problems(role: Role, built: Any) -> list[str]:
         if not sound:
             problems.append(f"whose needs is {built.needs!r}, not a frozenset of Need(Weights, Column)")
     return problems
-
-
-def _revealed(component: Component, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the secrets that a plan hides, from this process's environment."""
-    made = dict(options)
-    for name, value in options.items():
-        field = component.config.model_fields.get(name)
-        is_secret = field is not None and "SecretStr" in str(field.annotation)
-        if isinstance(value, str) and (is_secret or has_password(value)):
-            made[name] = reveal(value, f"{component.name}.{name}")
-    return made
 
 
 def _keyed(choice: Choice, inside: list[tuple[Choice, Part]]) -> tuple[Part, ...]:

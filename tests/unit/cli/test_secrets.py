@@ -11,6 +11,10 @@ from typer.testing import CliRunner
 from orchestrator.cli import main as cli
 from orchestrator.contract.secrets import conceal, reveal
 from orchestrator.errors import ConfigError, describe
+from orchestrator.experiment.expanded import expanded
+from orchestrator.plugging.locating import absolute_store
+from orchestrator.plugging.registry import load_registry
+from orchestrator.runs.store import load_plan
 
 FILE = """
 name: town
@@ -24,10 +28,27 @@ evaluation: {tasks: 1, samples: 1, first: false}
 tracking: {enabled: false, experiment: "${oc.env:TOWN}"}
 """
 PLUGIN = """
-from orchestrator.api import Component, PluginConfig, Score, hookimpl
+from dataclasses import dataclass
+
+from orchestrator.api import Component, PluginConfig, Score, UseReward, hookimpl
 from pydantic import SecretStr
 
+class Server(PluginConfig):
+    token: SecretStr | None = None
+    url: str | None = None
+
+@dataclass(frozen=True)
+class Login:
+    token: SecretStr
+    user: str = "me"
+
 class Options(PluginConfig):
+    server: Server | None = None
+    servers: dict[str, Server] | None = None
+    tokens: tuple[SecretStr, ...] = ()
+    login: Login | None = None
+    inner: UseReward | None = None
+    mark: str = "***"
     token: SecretStr | None = None
     url: str | None = None
 
@@ -35,6 +56,11 @@ class Judge:
     def __init__(self, options):
         assert options.token is None or options.token.get_secret_value() == "hunter2", "not revealed"
         assert options.url is None or "hunter2" in options.url, "not revealed"
+        assert options.mark == "***", "revealed"
+        for server in (options.server, *(options.servers or {}).values()):
+            assert server is None or "hunter2" in (server.url or server.token.get_secret_value()), "not revealed"
+        for token in (*options.tokens, *([options.login.token] if options.login else ())):
+            assert token.get_secret_value() == "hunter2", "not revealed"
     def score(self, group):
         return [Score(value=0.0) for _ in group.rollouts]
 
@@ -76,6 +102,13 @@ def kept(folder):
         ("rewards.0.token=hunter2", "***"),
         ("rewards.0.url=http://me:${oc.env:TOKEN}@host/x", "http://me:${oc.env:TOKEN}@host/x"),
         ("rewards.0.url=http://me:hunter2@host/x", "http://me:***@host/x"),
+        ("rewards.0.server={token: hunter2}", "***"),
+        ("rewards.0.server.url=http://me:hunter2@host/x", "http://me:***@host/x"),
+        ("rewards.0.servers.a.url=http://me:${oc.env:TOKEN}@host/x", "http://me:${oc.env:TOKEN}@host/x"),
+        ("rewards.0.tokens=['${oc.env:TOKEN}', hunter2]", "${oc.env:TOKEN}"),
+        ("rewards.0.login={token: hunter2, user: you}", "***"),
+        ("rewards.0.inner={use: judge, server: {token: '${oc.env:TOKEN}'}}", "${oc.env:TOKEN}"),
+        ("rewards.0.inner={use: judge, tokens: [hunter2]}", "***"),
         ("tracking.uri=http://me:${oc.env:TOKEN}@host", "http://me:${oc.env:TOKEN}@host"),
         ("tracking.uri=postgresql://me:hunter2@host/db", "postgresql://me:***@host/db"),
     ],
@@ -99,6 +132,75 @@ def test_an_arms_own_secret_is_not_kept_either(asked):
     assert done.exit_code == 0, done.output
     assert "hunter2" not in done.stdout
     assert json.loads(done.stdout)["experiment"]["arms"]["a"]["rewards"][0]["token"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        (["search={rewards.0.token: {choice: [hunter2, other]}}"], "search.rewards.0.token"),
+        (["search={rewards.0.url: {choice: ['http://me:hunter2@host', x]}}"], "search.rewards.0.url"),
+        (["search={rewards.0.server: {choice: [{token: hunter2}, null]}}"], "search.rewards.0.server"),
+        (["search={rewards: {choice: [[{use: judge, login: {token: hunter2}}], [{use: judge}]]}}"], "search.rewards"),
+        (["resources.address=ray://me:hunter2@host:1"], "resources.address"),
+        (["tracking.experiment=http://me:hunter2@host"], "tracking.experiment"),
+    ],
+)
+def test_a_secret_that_would_be_kept_is_refused(asked, settings, path):
+    refused = asked("plan", "town.yaml", *settings)
+
+    assert refused.exit_code == 2, refused.output
+    assert f"{path}:" in refused.stderr
+    assert "hunter2" not in refused.output
+
+
+def test_a_secret_beside_what_is_searched_is_no_matter(asked):
+    searched = "search={rewards.0.server: {choice: [{url: http://host}, null]}}"
+
+    done = asked("plan", "town.yaml", searched, "rewards.0.token=hunter2", "--json")
+
+    assert done.exit_code == 0, done.output
+    assert "hunter2" not in done.stdout
+
+
+def test_settings_with_all_their_defaults_hide_it_too(asked, tmp_path):
+    setting = "rewards.0.servers={a: {token: '${oc.env:TOKEN}', url: 'http://me:hunter2@host'}}"
+    assert asked("run", "town.yaml", "--local", setting).exit_code == 0
+    [run] = (tmp_path / "runs").iterdir()
+
+    shown = expanded(load_plan(run).trials[0].settings, load_registry())
+
+    server = {"token": "${oc.env:TOKEN}", "url": "http://me:***@host"}
+    assert shown["rewards"][0]["servers"] == {"a": server}
+    assert shown["rewards"][0]["mark"] == "***"
+
+
+@pytest.mark.parametrize("setting", ["sqlite:///stores/m.db", "${oc.env:STORE}"])
+def test_a_relative_store_is_where_the_run_was_begun(asked, tmp_path, monkeypatch, setting):
+    monkeypatch.setenv("STORE", "sqlite:///stores/m.db")
+
+    done = asked("plan", "town.yaml", f"tracking.uri={setting}", "--json")
+
+    plan = json.loads(done.stdout)
+    uris = {plan["experiment"]["tracking"]["uri"], *(trial["config"]["tracking"]["uri"] for trial in plan["trials"])}
+    assert uris == {f"sqlite:///{tmp_path}/stores/m.db"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("sqlite:///m.db", "sqlite:///HERE/m.db"),
+        ("sqlite+pysqlite:///a/m.db?timeout=5", "sqlite+pysqlite:///HERE/a/m.db?timeout=5"),
+        ("sqlite:////there/m.db", "sqlite:////there/m.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite://", "sqlite://"),
+        ("sqlite:///file:m.db?uri=true", "sqlite:///file:m.db?uri=true"),
+        ("http://host/a", "http://host/a"),
+    ],
+)
+def test_addresses_of_stores(tmp_path, monkeypatch, uri, kept):
+    monkeypatch.chdir(tmp_path)
+
+    assert absolute_store(uri) == kept.replace("HERE", str(tmp_path))
 
 
 def test_resume_asks_for_a_secret_that_was_given_once(asked, tmp_path, monkeypatch):
