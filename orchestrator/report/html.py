@@ -1,6 +1,6 @@
 """The report as one HTML file that needs no network: style and figures inside, no script, nothing fetched.
 
-The page is ``templates/report.html``, which escapes all that it is given. Markup is only what is made one here: the style
+The page is ``templates/page.html``, which escapes all that it is given. Markup is only what is made one here: the style
 sheet, the figures that we draw, and plugins' sections as :mod:`orchestrator.report.sanitise` leaves them.
 """
 
@@ -64,7 +64,7 @@ def render(report: Report, drawings: Sequence[Drawing]) -> str:
         "costs": tables.spending_table(report),
         "settings": tables.settings_table(report),
     }
-    return _PAGES.get_template("report.html").render(
+    return _PAGES.get_template("page.html").render(
         report=report,
         style=Markup(files("orchestrator.report").joinpath("style.css").read_text(encoding="utf-8")),
         arms=colours,

@@ -36,7 +36,7 @@ def test_every_module_and_data_file_of_both_packages_is_in_the_wheel(names):
 def test_templates_and_tokenizers_travel_as_data(names):
     assert "orchestrator/plugging/templates/shared/pyproject.toml.tmpl" in names
     assert "orchestrator/report/style.css" in names
-    assert "orchestrator/report/templates/report.html" in names
+    assert "orchestrator/report/templates/page.html" in names
 
 
 def test_nothing_else_becomes_importable(names):
