@@ -29,6 +29,7 @@ from orchestrator.errors import (
 from orchestrator.experiment import planner as plan
 from orchestrator.maths.seeding import derive_seed
 from orchestrator.plugging.registry import Registry, load_registry
+from orchestrator.runners.named_code import compare_code
 from orchestrator.runners.watchdog import Watchdog
 from orchestrator.runs.atomic import remove
 from orchestrator.runs.fence import FOREVER, playing
@@ -62,12 +63,13 @@ def run_spec(
     :param watch: keep the limits on what may hang: this process is ended where a call does not return
     :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``, one that the
         scheduler ended early (``report`` raised TrialStopped) has ``stopped``
-    :raises PluginContractError: this process found other plugins than the driver
+    :raises PluginContractError: this process found other plugins than the driver, or other code that the run names
     :raises TrialError: another process plays this trial
     :raises TrialInterrupted: the run was asked to end; the trial saved what it had and has no result
     """
     registry = registry or load_registry()
     _compare(fingerprint, registry)
+    compare_code(run_directory)
     registry.manager.add_default(procedure)
     registry.manager.configure({"version": __version__, "run_directory": str(run_directory)})
     settings = spec.settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.contract.plan import Plan
@@ -26,4 +28,18 @@ def load_plan(directory: Path) -> Plan:
     except FileNotFoundError:
         raise ConfigError([Problem(str(directory), f"is no run: it has no {path.name}. Runs live in runs/")]) from None
     except (OSError, ValueError) as error:
+        raise ConfigError([Problem(str(path), f"cannot be read: {error}")]) from error
+
+
+def code_of(directory: Path) -> Mapping[str, str]:
+    """Digests of the modules that a run's experiment names, without reading the rest of its plan; none without a plan.
+
+    :raises ConfigError: the plan is not readable
+    """
+    path = RunFolder(directory).plan
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("code", {}))
+    except FileNotFoundError:  # a measurement, or a trial played by itself
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError([Problem(str(path), f"cannot be read: {error}")]) from error

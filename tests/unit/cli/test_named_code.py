@@ -7,6 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import main as cli
+from orchestrator.errors import PluginContractError
+from orchestrator.runners.trial import run_spec
+from orchestrator.runs.layout import RunFolder
+from orchestrator.runs.store import load_plan
 
 FILE = """
 name: town
@@ -97,4 +101,23 @@ def test_a_simulators_module_is_not_imported_when_planning(asked, tmp_path):
     done = asked("plan", "town.yaml", world, "policy={use: mlp}", "rewards=[]")
 
     assert done.exit_code == 0, done.output
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_worker_with_other_code_than_the_driver_plays_nothing(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("orchestrator.runners.named_code._compared", set())
+    module = tmp_path / "site" / "judge_pkg" / "inner.py"
+    module.write_text(f"{module.read_text()}# of this machine\n")
+    planned = asked("plan", "town.yaml", "--json").stdout
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    run.plan.write_text(planned)
+    module.write_text(f"{module.read_text()}# of another\n")
+
+    with pytest.raises(PluginContractError, match=rf"judge_pkg.inner: driver \w{{16}}, here \w{{16}} in {module}"):
+        run_spec(load_plan(run.path).trials[0], run.path)
+    module.unlink()
+    with pytest.raises(PluginContractError, match=r"judge_pkg.inner: driver \w{16}, here absent"):
+        run_spec(load_plan(run.path).trials[0], run.path)
+
     assert not (tmp_path / "imported").exists()
