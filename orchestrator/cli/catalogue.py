@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from orchestrator.plugging.manager import PluginManager
     from orchestrator.plugging.registry import Registry
 
-_COMPONENTS = ("environment", "policy", "sampler", "reward", "advantage", "objective", "recipe")
+_COMPONENTS = (
+    "environment",
+    "policy",
+    "sampler",
+    "reward",
+    "advantage",
+    "objective",
+    "searcher",
+    "scheduler",
+    "recipe",
+)
 KINDS = ("plugin", *_COMPONENTS, "command", "report section")
 
 

@@ -149,7 +149,7 @@ def check(
 def new(
     name: Annotated[str, typer.Argument(help="of the plugin, as in my_baseline")],
     role: Annotated[
-        str, typer.Option(help="environment, policy, sampler, reward, advantage or objective")
+        str, typer.Option(help="environment, policy, sampler, reward, advantage, objective, searcher or scheduler")
     ] = "advantage",
     into: Annotated[Path, typer.Option(help="folder that gets the project's folder")] = Path("."),
 ) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import table
 from orchestrator.cli.expense import show_expense
+from orchestrator.contract.plan import Phase
 from orchestrator.experiment.estimate import Estimate, estimate
 from orchestrator.experiment.expanded import expanded
 from orchestrator.experiment.overlay import flatten
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.contract.plan import Plan
+    from orchestrator.contract.settings import ComponentSpec
     from orchestrator.runs.measurements import Measurement
     from orchestrator.runs.study import Study
 
@@ -72,17 +74,28 @@ def _show_search(plan: Plan, console: Console) -> None:
     if not plan.experiment.search:
         return
     tune = plan.experiment.tune
-    scheduler = tune.scheduler if isinstance(tune.scheduler, str) else tune.scheduler.use
     console.print(Text("\nsearch", style="bold"))
     for path, spec in plan.experiment.search.items():
         console.print(Text(f"  {path} ~ {_word(spec)}"), soft_wrap=True)
-    samples = "every combination" if tune.searcher == "grid" else f"{tune.samples} configurations"
+    listed = {(trial.arm, trial.sample) for trial in plan.trials if trial.phase is Phase.TUNE}
+    samples = len(listed) // max(1, len(plan.arms)) or f"up to {tune.samples}"
+    front = "the one of its Pareto front that is best by the first metric" if len(tune.metrics) > 1 else "the best"
     console.print(
-        f"  {samples} per arm on {tune.seeds} tuning seed(s), searcher {tune.searcher}, scheduler {scheduler}; "
-        f"the best of each arm is confirmed on seeds {list(plan.experiment.all_seeds())}",
-        highlight=False,
+        Text(
+            f"  {samples} configurations per arm on {tune.seeds} tuning seed(s), searcher {_component(tune.searcher)}, "
+            f"scheduler {_component(tune.scheduler)}; of each arm {front} is confirmed on seeds "
+            f"{list(plan.experiment.all_seeds())}"
+        ),
         soft_wrap=True,
     )
+
+
+def _component(spec: ComponentSpec | str) -> str:
+    """A searcher or scheduler with its options, in one line."""
+    if isinstance(spec, str):
+        return spec
+    options = ", ".join(f"{name}={_word(value)}" for name, value in spec.options.items() if value is not None)
+    return f"{spec.use} ({options})" if options else spec.use
 
 
 def _show_trials(plan: Plan, console: Console) -> None:

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class Role(StrEnum):
-    """The six roles, in the order data meets them.
+    """The six roles of a trial, in the order data meets them, and the two of a search.
 
     :cvar ENVIRONMENT: what there is to do, and what happens when one acts
     :cvar POLICY: what acts, and is trained
@@ -26,6 +26,8 @@ class Role(StrEnum):
     :cvar REWARD: how good a rollout was
     :cvar ADVANTAGE: which token deserves the credit
     :cvar OBJECTIVE: what is minimised
+    :cvar SEARCHER: which configuration is tried next
+    :cvar SCHEDULER: which trial of a search is stopped early
     """
 
     ENVIRONMENT = "environment"
@@ -34,6 +36,8 @@ class Role(StrEnum):
     REWARD = "reward"
     ADVANTAGE = "advantage"
     OBJECTIVE = "objective"
+    SEARCHER = "searcher"
+    SCHEDULER = "scheduler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

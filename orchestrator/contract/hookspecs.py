@@ -81,6 +81,22 @@ def provide_objectives() -> Sequence[Component]:
 
 
 @hookspec
+def provide_searchers() -> Sequence[Component]:
+    """Offer searchers: who proposes the configurations of a search.
+
+    Called in: driver and worker processes, at load. Added in 0.1.
+    """
+
+
+@hookspec
+def provide_schedulers() -> Sequence[Component]:
+    """Offer schedulers: who stops trials of a search early.
+
+    Called in: driver and worker processes, at load. Added in 0.1.
+    """
+
+
+@hookspec
 def provide_recipes() -> Sequence[Recipe]:
     """Offer recipes: named overlays over an experiment file.
 

@@ -11,6 +11,17 @@ COST = "cost/generated_tokens"
 """What arms are compared at: tokens (actions) generated for training so far."""
 SECONDS = "cost/seconds"
 """Wall-clock seconds of a trial, evaluation included."""
+COUNTERS = (
+    COST,
+    "cost/prompt_tokens",
+    "cost/trained_tokens",
+    "cost/rollouts",
+    "cost/failed_rollouts",
+    "cost/evaluation_tokens",
+    SECONDS,
+    "cost/device_seconds",
+)
+"""Everything that is counted, on every row of metrics."""
 SUCCESS = "eval/pass_at_1"
 """Share of held-out rollouts that were right, where something says what is right."""
 SCORE = "eval/reward/mean"

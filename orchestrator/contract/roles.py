@@ -1,4 +1,4 @@
-"""The six roles a plugin may fill, and the optional capabilities found by ``isinstance``.
+"""The roles a plugin may fill, six of a trial and two of a search, and the optional capabilities found by ``isinstance``.
 
 No role is ``async``: calls take batches, and the core overlaps what it can.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from orchestrator.contract.batch import Batch, Column, Credit, Need, Packed, Terms
+    from orchestrator.contract.search import Decision, Judged, Known, Search, TrialEnd, TrialReport
     from orchestrator.contract.types import (
         Action,
         Context,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Split,
         Task,
     )
+    from orchestrator.errors import Problem
 
 
 @runtime_checkable
@@ -172,6 +174,55 @@ class Objective(Protocol):
 
     def terms(self, batch: Batch, current: Mapping[Column, Tensor]) -> Terms:
         """Unreduced loss terms of one micro-batch; gradient flows through ``current`` only."""
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Which configuration is tried next? Proposes values given what is known; lives in the driver, one for each arm.
+
+    A searcher keeps nothing that a killed driver would lose: the same search and the same ``known`` give the same
+    proposal, in a new object and in one that was asked before. One with a model of its own rebuilds it from
+    ``known.events``; it may keep it for the next call, as long as what it kept begins with the same events. All
+    randomness comes from ``search.seed``, ``search.arm`` and the number of the proposal, ``len(known.tried)``. Where the
+    journal holds other proposals than it would make today (an earlier version made them), those of the journal stand.
+
+    :ivar adaptive: whether proposals depend on results. Where they do not, the plan lists them all before anything runs,
+        the same for every arm, and ``known`` holds proposals without results
+    """
+
+    adaptive: bool
+
+    def propose(self, search: Search, known: Known) -> Mapping[str, Any] | None:
+        """Propose the next configuration, a value of its type and within its bounds for each path of the space.
+
+        :returns: dotted path to value, as JSON has them; None: nothing now. It is asked again when more is known; when
+            nothing is being played, the arm's search is over. It is never asked for more than ``search.samples``, unless
+            it is not adaptive
+        """
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """Which trial of a search is stopped early? Judges one report given all; lives in the driver, one for each arm.
+
+    A scheduler keeps nothing that a killed driver would lose: the same report after the same reports, decisions and ends
+    is judged alike, by a new object and by one that judged before. What was decided stands: read it from ``before``
+    rather than deciding it again.
+    """
+
+    def judge(self, report: TrialReport, before: Sequence[Judged | TrialEnd]) -> Decision:
+        """Judge one evaluation of a trial.
+
+        :param before: everything that happened among the arm's tuning trials so far, in order; never change it
+        """
+
+
+@runtime_checkable
+class ChecksSearch(Protocol):
+    """A searcher or scheduler that cannot do with every search; asked while planning, once for each experiment."""
+
+    def check_search(self, search: Search) -> Sequence[Problem]:
+        """What is wrong with the search, and the next step, each at the path the user typed (``search.optimizer.lr``)."""
 
 
 @runtime_checkable

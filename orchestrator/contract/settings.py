@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from orchestrator.contract.batch import Reduction
 from orchestrator.contract.strict import StrictModel
@@ -150,60 +150,45 @@ class Failures(Section):
     )
 
 
-class AshaScheduler(Section):
-    """Asynchronous successive halving (arXiv:1810.05934), its rungs measured in generated tokens."""
-
-    use: Literal["asha"]
-    grace: float | None = Field(
-        None,
-        gt=0,
-        description="cost of the lowest rung, in generated tokens (paper: r); null: nine tenths of what the first "
-        "trial had spent at its first evaluation after training began",
-    )
-    factor: float = Field(4.0, gt=1, description="the best 1/factor of a rung go on (paper: eta, sec. 3.2)")
-
-
-class MedianScheduler(Section):
-    """The median stopping rule (Golovin et al. 2017, Google Vizier, sec. 3.2.2)."""
-
-    use: Literal["median"]
-    grace: float = Field(0.0, ge=0, description="cost before which nothing is stopped, in generated tokens")
-    minimum: int = Field(3, ge=1, description="other trials that must have come as far before one is stopped")
-
-
 def _named(value: Any) -> Any:
+    """A bare name stands for a component without options."""
     return {"use": value} if isinstance(value, str) and value != "none" else value
 
 
-def _which(value: Any) -> str | None:
-    return value.get("use") if isinstance(value, dict) else getattr(value, "use", value)
-
-
-Scheduler = Annotated[
-    Annotated[
-        Annotated[Literal["none"], Tag("none")]
-        | Annotated[AshaScheduler, Tag("asha")]
-        | Annotated[MedianScheduler, Tag("median")],
-        Discriminator(
-            _which,
-            custom_error_type="scheduler",
-            custom_error_message="no such scheduler; expected none, {use: asha, ...} or {use: median, ...}",
-        ),
-    ],
-    BeforeValidator(_named),
-]
+Mode = Literal["max", "min"]
 
 
 class Tune(Section):
     """How the search space is explored, each arm with the same budget."""
 
     samples: int = Field(8, ge=1, description="configurations tried per arm; ignored by grid search")
-    searcher: Literal["random", "grid", "optuna"] = Field("random", description="who proposes configurations")
-    scheduler: Scheduler = Field("none", description="who stops trials early: none, or {use: asha | median, ...}")
-    metric: str | None = Field(None, description="what is compared; null: the report's metric")
-    mode: Literal["max", "min"] = Field("max", description="whether more is better")
+    searcher: Annotated[ComponentSpec, BeforeValidator(_named)] = Field(
+        ComponentSpec(use="random"), description="who proposes configurations: a name, or {use: NAME, ...}"
+    )
+    scheduler: Annotated[Literal["none"] | ComponentSpec, BeforeValidator(_named)] = Field(
+        "none", description="who stops trials early: none, a name, or {use: NAME, ...}"
+    )
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None, description="what is compared; a list: a Pareto front is sought; null: the report's metric"
+    )
+    mode: Mode | tuple[Mode, ...] = Field("max", description="whether more is better; a list: of each metric")
     seeds: int = Field(1, ge=1, description="tuning seeds per configuration, disjoint from `seeds`")
     seed: int = Field(0, ge=0, description="of the searcher")
+
+    @model_validator(mode="after")
+    def _one_mode_each(self) -> Tune:
+        metrics, modes = self.metrics, self.mode
+        if isinstance(modes, tuple) and len(modes) != len(metrics):
+            raise ValueError(f"tune.mode lists {len(modes)} directions for {len(metrics)} metrics; give one for each")
+        twice = sorted({metric for metric in metrics if metrics.count(metric) > 1})
+        if twice:
+            raise ValueError(f"tune.metric lists {', '.join(twice)} twice")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics named, however many."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric or ()
 
 
 class Resources(Section):

@@ -38,9 +38,11 @@ class NamesCode:
 
     :ivar kind: ``module``: the text is a module; ``function``: it is ``module:function``; ``registered``: it is a name, or
         ``module:name`` with a module that registers it
+    :ivar deferred: building the component imports nothing, so that a plan may build it; it imports when it is first asked
     """
 
     kind: Literal["module", "function", "registered"]
+    deferred: bool = False
 
 
 LARGEST = 2**63 - 1  # what JSON readers, numpy and torch hold

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
 from collections import Counter
@@ -57,7 +56,7 @@ class Builder:
             found = [(path, marker, find_code(marker, text)) for path, marker, text in code_named(choice)]
             self.code |= {code.module: code for _, _, code in found if code.problem is None}
             wrong = [Problem(f"{choice.role}.{where}", code.problem) for where, _, code in found if code.problem]
-            if wrong or (found and not self._imports):
+            if wrong or (not self._imports and any(not marker.deferred for _, marker, _ in found)):
                 self._made[key] = None, wrong
                 self._kept.append(choice)
         if key not in self._made:
@@ -87,7 +86,7 @@ def judge(arm: Arm, registry: Registry, builder: Builder) -> tuple[Judged, list[
     chosen: dict[str, Choice] = {}
     for path, role, spec in _component_specs(arm.data):
         options = _options(role, spec)
-        choice, found = None, list(_not_finite(options, path))
+        choice, found = None, list(not_finite(options, path))
         if not found:
             choice, found = registry.choose(role, spec["use"], options, path)
         if choice is not None:
@@ -134,7 +133,7 @@ def _placed_files(
     made |= {"rewards": list(rewards)} if isinstance(rewards, list | tuple) else {}
     for path, role, spec in _component_specs(data):
         options = _options(role, spec)
-        if any(_not_finite(options, path)):
+        if any(not_finite(options, path)):
             continue
         choice, _ = registry.choose(role, spec["use"], options, path)
         if choice is not None:
@@ -216,10 +215,6 @@ def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterat
         twice = sorted(seed for seed, times in Counter(seeds).items() if times > 1)
         if twice:
             yield Problem(path, f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
-    if variation.tune.scheduler != "none" and not variation.search:
-        yield Problem("tune.scheduler", "stops trials of a search early, and there is no `search`; add one, or drop it")
-    if variation.search and variation.tune.searcher == "optuna" and importlib.util.find_spec("optuna") is None:
-        yield Problem("tune.searcher", "optuna is not installed; pip install optuna, or use random")
     for one in judged:
         baseline = one.settings.report.baseline
         if baseline is not None and baseline not in names:
@@ -309,7 +304,7 @@ def _options(role: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if key != "use" and (role, key) != ("reward", "weight")}
 
 
-def _not_finite(options: Mapping[str, Any], path: str) -> Iterator[Problem]:
+def not_finite(options: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Numbers among a component's options that no plan can hold: JSON has only finite ones."""
     for place, value in leaves(options, path):
         if isinstance(value, float) and not math.isfinite(value):

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from orchestrator.contract.plan import Phase, Plan, Reference, TrialSpec
+from orchestrator.contract.roles import Searcher
 from orchestrator.contract.settings import ComponentSpec, Experiment, Settings, Variation
 from orchestrator.errors import ConfigError, Problem
-from orchestrator.experiment import search
+from orchestrator.experiment import search, tuning
 from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, start_data, start_of
 from orchestrator.experiment.checks import Judged
 from orchestrator.experiment.commit import commit_of
@@ -55,14 +56,16 @@ def make(raw: RawExperiment, registry: Registry, *, imports: bool = False) -> Pl
             phase = start_of(phase)
     problems += variation_problems(judged, variation)
     unsearchable = list(_search_problems(judged, variation, layout.around, registry))
-    problems += unsearchable
-    too_many = list(_too_many(judged, variation)) if not unsearchable else []
+    searcher, untunable = tuning.judge(judged, variation, registry, builder)
+    problems += unsearchable + untunable
+    too_many = list(_too_many(judged, variation, searcher)) if not unsearchable else []
     problems += too_many
-    if unsearchable or too_many:  # the plan that plugins look over goes without
+    if unsearchable or too_many or searcher is None:  # the plan that plugins look over goes without
         variation = variation.model_copy(update={"search": {}})
     if too_many:
         variation = variation.model_copy(update={"seeds": variation.seeds[:1], "arms": {}})
-    plan = _lay_out_trials(raw, layout, variation, [one for one in judged if one.is_sound], registry)
+    sound = [one for one in judged if one.is_sound]
+    plan = _lay_out_trials(raw, layout, variation, sound, registry, searcher)
     plan = dataclasses.replace(plan, code={module: code.digest for module, code in sorted(builder.code.items())})
     problems += _duplicate_ids(plan)
     problems += _plugins_problems(plan, registry)
@@ -161,7 +164,7 @@ def _variation(layout: Layout, problems: list[Problem]) -> Variation:
 def _search_problems(
     judged: list[Judged], variation: Variation, around: Mapping[str, Any], registry: Registry
 ) -> Iterator[Problem]:
-    found = search.problems(variation.search, searcher=variation.tune.searcher)
+    found = search.problems(variation.search)
     yield from found
     wrong = {problem.path.removeprefix("search.") for problem in found}
     sound = {path: spec for path, spec in variation.search.items() if path not in wrong}
@@ -179,16 +182,15 @@ def _search_problems(
             yield Problem(problem.path, where + problem.message)
 
 
-def _too_many(judged: list[Judged], variation: Variation) -> Iterator[Problem]:
+def _too_many(judged: list[Judged], variation: Variation, searcher: Searcher | None) -> Iterator[Problem]:
     """Refuse a plan of more trials than wanted, before they are laid out."""
     tune, arms = variation.tune, len(judged)
     count, said = sum(len(variation.seeds_of(one.arm.name)) for one in judged), f"{arms} arm(s) x their seeds"
     path = "seeds"
     if variation.search:
-        is_grid = tune.searcher == "grid"
-        samples = search.grid_size(search.space(variation.search).dimensions) if is_grid else tune.samples
+        samples = tuning.how_many(variation, searcher, variation.most_trials)
         count += int(arms * samples * tune.seeds)
-        path = "search" if is_grid else "tune.samples"
+        path = "tune.samples" if samples == tune.samples else "search"
         said = f"{arms} arm(s) x {int(samples):,} configurations x {tune.seeds} tuning seed(s), and the confirmations"
     if count > variation.most_trials:
         yield Problem(
@@ -198,7 +200,12 @@ def _too_many(judged: list[Judged], variation: Variation) -> Iterator[Problem]:
 
 
 def _lay_out_trials(
-    raw: RawExperiment, layout: Layout, variation: Variation, judged: list[Judged], registry: Registry
+    raw: RawExperiment,
+    layout: Layout,
+    variation: Variation,
+    judged: list[Judged],
+    registry: Registry,
+    searcher: Searcher | None,
 ) -> Plan:
     arms = {one.arm.name: one.settings for one in judged}
     references = {one.arm.name: one.arm.references for one in judged if one.arm.references}
@@ -208,7 +215,7 @@ def _lay_out_trials(
     return Plan(
         name=experiment.name,
         experiment=experiment,
-        trials=tuple(_trials(laid, variation)),
+        trials=tuple(_trials(laid, experiment, searcher)),
         fingerprint=registry.manager.fingerprint(),
         arms=arms,
         references=references,
@@ -250,19 +257,17 @@ class _Arm:
         return cls(name=arm, settings=plan.arms[arm], references=references, around=around)
 
 
-def _trials(arms: Sequence[_Arm], variation: Variation) -> Iterator[TrialSpec]:
-    if not variation.search:
-        for seed, arm in itertools.product(variation.all_seeds(), arms):
-            if seed in variation.seeds_of(arm.name):
+def _trials(arms: Sequence[_Arm], experiment: Experiment, searcher: Searcher | None) -> Iterator[TrialSpec]:
+    if not experiment.search:
+        for seed, arm in itertools.product(experiment.all_seeds(), arms):
+            if seed in experiment.seeds_of(arm.name):
                 yield _confirmation(arm, seed, {})
         return
-    tune = variation.tune
-    if tune.searcher == "optuna":
+    if searcher is None or searcher.adaptive:
         return  # it proposes as results come in
-    space = search.space(variation.search)
-    configurations = space.grid() if tune.searcher == "grid" else space.sample(tune.samples, tune.seed)
-    for index, values in enumerate(configurations):
-        for seed, arm in itertools.product(_tuning_seeds(variation), arms):
+    about = tuning.search_of(experiment, arms[0].name if arms else "")
+    for index, values in enumerate(tuning.proposals(searcher, about)):
+        for seed, arm in itertools.product(_tuning_seeds(experiment), arms):
             yield _tuning_trial(arm, index, values, seed)
 
 

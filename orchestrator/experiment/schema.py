@@ -71,6 +71,13 @@ def experiment_schema(registry: Registry) -> dict[str, Any]:
     }
     properties["arms"] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/arm"}}
     properties["search"] = _SEARCH
+    tune = definitions["Tune"]["properties"]
+    for role in (Role.SEARCHER, Role.SCHEDULER):
+        bare = [*registry.names(role), *(["none"] if role is Role.SCHEDULER else [])]
+        tune[role] = {
+            "anyOf": [{"enum": bare}, {"$ref": f"#/$defs/component.{role}", "required": ["use"]}],
+            "description": tune[role]["description"],
+        }
     assert set(properties) >= VARIED
     schema["required"] = ["name"]
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -110,7 +117,11 @@ def _add_options(definitions: dict[str, Any], role: Role, name: str, model: type
     if role is Role.REWARD:
         properties.setdefault("weight", {"type": "number", "description": "factor of this reward in the score"})
     definitions.update(inner)
-    definitions[prefix] = {"type": "object", "properties": properties, "additionalProperties": False}
+    definitions[prefix] = {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": own.get("additionalProperties", False),
+    }
 
 
 def _add_uses(definitions: dict[str, Any], registry: Registry, prefix: str, model: type[BaseModel]) -> None:

@@ -16,137 +16,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
+from orchestrator.contract.search import Dimension, Kind, Space
 from orchestrator.errors import Problem, did_you_mean
-
-
-class Kind(StrEnum):
-    """How values of one dimension are distributed."""
-
-    UNIFORM = "uniform"
-    LOGUNIFORM = "loguniform"
-    QUNIFORM = "quniform"
-    INT = "int"
-    LOGINT = "logint"
-    CHOICE = "choice"
-
 
 _SYNONYMS = {"grid": Kind.CHOICE, "values": Kind.CHOICE}
 _WORDS: dict[str, Kind] = {**{kind.value: kind for kind in Kind}, **_SYNONYMS}
 _LOGARITHMIC = (Kind.LOGUNIFORM, Kind.LOGINT)
 _WHOLE = (Kind.INT, Kind.LOGINT)
-_LARGEST_GRID = 10_000
 _LARGEST_NUMBER = 1e18  # whole numbers beyond lose digits as floats, and no option has a use for them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dimension:
-    """One searched option. Numeric kinds have ``low`` and ``high`` (both included), ``choice`` has ``values``."""
-
-    path: str  # dotted, as in optimizer.lr
-    kind: Kind
-    low: float = 0.0
-    high: float = 0.0
-    step: float | None = None  # of quniform
-    values: tuple[Any, ...] = ()
-
-    def draw(self, generator: np.random.Generator) -> Any:
-        """Draw one value; always consumes one uniform number, so dimensions stay independent of each other."""
-        return self.quantile(float(generator.random()))
-
-    def quantile(self, share: float) -> Any:
-        """The value below which ``share`` of the distribution lies, ``share`` in [0, 1)."""
-        low, high = self.low, self.high
-        match self.kind:
-            case Kind.CHOICE:
-                return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
-            case Kind.UNIFORM:
-                return low + share * (high - low)
-            case Kind.LOGUNIFORM:
-                return _between(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
-            case Kind.QUNIFORM:
-                count = self._count()
-                return self._point(min(int(share * count), count - 1))
-            case Kind.INT:
-                return min(int(low) + int(share * (int(high) - int(low) + 1)), int(high))
-            case Kind.LOGINT:
-                edge_low, edge_high = math.log(low - 0.5), math.log(high + 0.5)
-                return int(_between(round(math.exp(edge_low + share * (edge_high - edge_low))), low, high))
-
-    def size(self) -> float:
-        """How many values there are; infinite for continuous kinds."""
-        match self.kind:
-            case Kind.UNIFORM | Kind.LOGUNIFORM:
-                return math.inf
-            case Kind.INT | Kind.LOGINT:
-                return int(self.high) - int(self.low) + 1
-            case Kind.QUNIFORM:
-                return self._count()
-        return len(self.values)
-
-    def finite_values(self) -> tuple[Any, ...] | None:
-        """Every value, in order; None where they are not countable."""
-        match self.kind:
-            case Kind.CHOICE:
-                return self.values
-            case Kind.QUNIFORM:
-                return tuple(map(self._point, range(self._count())))
-            case Kind.INT | Kind.LOGINT:
-                return tuple(range(int(self.low), int(self.high) + 1))
-        return None
-
-    def extremes(self) -> tuple[Any, ...]:
-        """Values that are out of an option's bounds if any value is: the ends, or every choice."""
-        if self.kind is Kind.CHOICE:
-            return self.values
-        return (int(self.low), int(self.high)) if self.kind in _WHOLE else (self.low, self.high)
-
-    def _count(self) -> int:
-        """How many points quniform has."""
-        assert self.step is not None
-        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
-
-    def _point(self, index: int) -> float:
-        assert self.step is not None
-        return float(f"{self.low + index * self.step:.12g}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """The searched options, in the order of the file; neutral of any tuner."""
-
-    dimensions: tuple[Dimension, ...]
-
-    def sample(self, count: int, seed: int) -> tuple[dict[str, Any], ...]:
-        """Draw ``count`` configurations (dotted path to value), the same for the same seed.
-
-        The first ones do not depend on ``count``: asking for more keeps those already tried.
-        """
-        return tuple(
-            {
-                dimension.path: dimension.draw(np.random.default_rng([seed, index, place]))
-                for place, dimension in enumerate(self.dimensions)
-            }
-            for index in range(count)
-        )
-
-    def grid(self) -> tuple[dict[str, Any], ...]:
-        """Every combination, the last dimension changing fastest; only where all dimensions are finite.
-
-        :raises ValueError: when a dimension is continuous
-        """
-        endless = [dimension.path for dimension in self.dimensions if dimension.finite_values() is None]
-        if endless:
-            raise ValueError(f"no grid over continuous dimensions: {', '.join(endless)}")
-        columns = [dimension.finite_values() or () for dimension in self.dimensions]
-        paths = [dimension.path for dimension in self.dimensions]
-        return tuple(dict(zip(paths, values, strict=True)) for values in itertools.product(*columns))
 
 
 def flatten(search: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,39 +52,14 @@ def space(search: Mapping[str, Mapping[str, Any]]) -> Space:
     return Space(dimensions=tuple(_dimension(path, spec) for path, spec in flatten(search).items()))
 
 
-def problems(search: Mapping[str, Any], *, searcher: str = "random") -> list[Problem]:
-    """Judge a search section by itself: words, arguments, and whether a grid can be made of it."""
-    found: list[Problem] = []
-    sound: list[Dimension] = []
-    for path, spec in flatten(search).items():
-        where = f"search.{path}"
-        message = _spec_problem(spec)
-        if message:
-            found.append(Problem(where, message))
-            continue
-        dimension = _dimension(path, spec)
-        sound.append(dimension)
-        if searcher == "grid" and dimension.size() == math.inf:
-            found.append(
-                Problem(where, f"{dimension.kind} has endlessly many values, and tune.searcher is grid; list a choice")
-            )
-    for outer, inner in itertools.permutations([dimension.path for dimension in sound], 2):
+def problems(search: Mapping[str, Any]) -> list[Problem]:
+    """Judge a search section by itself: words and arguments; what its searcher makes of it is for that to say."""
+    said = {path: _spec_problem(spec) for path, spec in flatten(search).items()}
+    found = [Problem(f"search.{path}", message) for path, message in said.items() if message]
+    for outer, inner in itertools.permutations([path for path, message in said.items() if not message], 2):
         if inner.startswith(f"{outer}."):
             found.append(Problem(f"search.{inner}", f"lies in {outer}, which is searched too; search one of the two"))
-    size = grid_size(sound)
-    if searcher == "grid" and _LARGEST_GRID < size < math.inf:
-        found.append(
-            Problem("search", f"the grid has {size:.12g} points, more than {_LARGEST_GRID}; use random or optuna")
-        )
     return found
-
-
-def grid_size(dimensions: Iterable[Dimension]) -> float:
-    """How many combinations there are; at most 1e300 where they are countable."""
-    sizes = [dimension.size() for dimension in dimensions]
-    if math.inf in sizes:
-        return math.inf
-    return min(math.prod(int(size) for size in sizes), 10**300)
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -256,7 +111,3 @@ def _dimension(path: str, spec: Mapping[str, Any]) -> Dimension:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _between(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)

@@ -38,6 +38,8 @@ _HOOKS = {
     Role.REWARD: "provide_rewards",
     Role.ADVANTAGE: "provide_advantage_estimators",
     Role.OBJECTIVE: "provide_objectives",
+    Role.SEARCHER: "provide_searchers",
+    Role.SCHEDULER: "provide_schedulers",
 }
 _METHODS = {  # what a built object must have
     Role.ENVIRONMENT: ("speaks", "tasks", "start"),
@@ -46,6 +48,8 @@ _METHODS = {  # what a built object must have
     Role.REWARD: ("score",),
     Role.ADVANTAGE: ("needs", "estimate"),
     Role.OBJECTIVE: ("needs", "couples", "terms"),
+    Role.SEARCHER: ("adaptive", "propose"),
+    Role.SCHEDULER: ("judge",),
 }
 
 _TAKEN_BY_SCORES = ("mean", "std")  # what the core says of all rewards together

@@ -65,6 +65,24 @@ _KINDS = {
         ),
         "recipe: grpo\nobjective: {use: $name, entropy_weight: 0.01}",
     ),
+    Role.SEARCHER: _Kind(
+        "provide_searchers",
+        "changes some options of the best configuration so far",
+        (
+            ("first", "3", "configurations drawn at random before the best is changed"),
+            ("keep", "0.5", "chance of each option to stay as it is in the best"),
+        ),
+        "search: {optimizer.lr: {loguniform: [1.0e-5, 1.0e-3]}}\ntune: {searcher: {use: $name, keep: 0.7}}",
+    ),
+    Role.SCHEDULER: _Kind(
+        "provide_schedulers",
+        "stops trials that fall behind the best at the same cost",
+        (
+            ("grace", "0.0", "cost before which nothing is stopped, in generated tokens"),
+            ("behind", "0.2", "points of the score a trial may be behind the best at the same cost"),
+        ),
+        "search: {optimizer.lr: {loguniform: [1.0e-5, 1.0e-3]}}\ntune: {scheduler: {use: $name, behind: 0.1}}",
+    ),
 }
 _DECLARED = {  # names to import and arguments of Component, where a role declares more than others
     Role.ENVIRONMENT: ("Component, Speaks, hookimpl", ("speaks=Speaks.MESSAGES",)),
@@ -79,7 +97,7 @@ def make_project(name: str, role: str, into: Path, taken: Mapping[str, Collectio
     """Write the project of a plugin and return its folder, ``into/name``.
 
     :param name: of the plugin, its component, its package and its folder; with dashes it names the distribution
-    :param role: which of the six roles it fills
+    :param role: which role it fills
     :param taken: names of installed components by role, and of plugins under ``plugin``
     :raises ConfigError: the name is no package name or taken, there is no such role, or the folder is taken
     """

@@ -29,6 +29,7 @@ from orchestrator.report.drawing import (
     one_panel,
     svg_text,
 )
+from orchestrator.report.searches import draw_fronts
 from orchestrator.runs.curves import Curve, by_arm, costless
 from orchestrator.runs.study import PALETTE, Study
 from orchestrator.verdict.wording import count_text, metric_label, percent
@@ -68,6 +69,7 @@ def draw(study: Study, verdict: Verdict | None, compared: Sequence[TaskCompariso
             drawings += _pass_at_k(study, verdict, colours)
             drawings += tasks(compared, colours)
         drawings += _search(study, verdict, colours)
+        drawings += draw_fronts(study, colours)
         drawings += _health(study, colours)
         return drawings
 
@@ -186,7 +188,8 @@ def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -
     trials = [trial for trial in study.tuning if trial.status in ("done", "stopped")]
     arms = [arm for arm in study.arms if any(trial.arm == arm for trial in trials)]
     paths = [path for path in space if any(path in trial.spec.searched for trial in trials)]
-    metric = study.experiment.tune.metric or (verdict.metric if verdict else None)
+    named = study.experiment.tune.metrics
+    metric = named[0] if named else (verdict.metric if verdict else None)
     if not arms or not paths or metric is None:
         return []
     columns = min(4, len(arms))
@@ -211,6 +214,8 @@ def _search(study: Study, verdict: Verdict | None, colours: Mapping[str, int]) -
         axes.set_xlabel(path)
         if index % columns == 0:
             axes.set_ylabel(metric_label(metric).removesuffix(" on held-out tasks"))
+    if not any(axes.lines for axes in panels.flat):
+        return []
     for axes in panels.flat:
         axes.set_visible(axes.has_data())
     caption = (

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from orchestrator.errors import Failure
-from orchestrator.report import evidence, tables
+from orchestrator.report import evidence, searches, tables
 from orchestrator.report.content import Report
 from orchestrator.report.drawing import Drawing
 from orchestrator.report.sanitise import sanitised
@@ -63,6 +63,7 @@ def render(report: Report, drawings: Sequence[Drawing]) -> str:
         "tasks": evidence.tasks_table(report),
         "costs": tables.spending_table(report),
         "settings": tables.settings_table(report),
+        "front": searches.front_table(report.study),
     }
     return _PAGES.get_template("page.html").render(
         report=report,
@@ -71,6 +72,8 @@ def render(report: Report, drawings: Sequence[Drawing]) -> str:
         tables={name: _laid_out(table, colours) for name, table in shown.items()},
         reasons=list(tables.reasons(verdict)) if verdict else [],
         rule=tables.rule(verdict) if verdict else "",
+        chosen=searches.chosen_words(report.study),
+        front_note=searches.front_note(report.study),
         noise=evidence.noise_text(report),
         tasks_note=evidence.tasks_note(report),
         one_sided=list(evidence.only_one_solves(report)),

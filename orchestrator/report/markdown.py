@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import Failure
-from orchestrator.report import evidence, tables
+from orchestrator.report import evidence, searches, tables
 from orchestrator.report.content import Report
 from orchestrator.report.drawing import Drawing
 from orchestrator.report.tables import Table
@@ -35,6 +35,11 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
             lines += [f"- {_text(reason)}" for reason in tables.reasons(verdict)] + [""]
         lines += [_text(tables.rule(verdict)), ""]
         lines += ["## Trials", "", *_table(tables.trials_table(report)), ""]
+    chosen, front = searches.chosen_words(report.study), searches.front_table(report.study)
+    if chosen:
+        lines += ["## What the search chose", "", *(f"- {said}" for said in chosen), ""]
+    if front[1]:
+        lines += [*_table(front), "", searches.front_note(report.study), ""]
     tasks, noise = evidence.tasks_table(report), evidence.noise_text(report)
     if tasks[1] or noise:
         lines += ["## Behind the verdict", "", _text(noise), ""]

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from orchestrator.report import evidence, tables
+from orchestrator.report import evidence, searches, tables
 from orchestrator.runs.layout import ReportFolder
 from orchestrator.verdict.outcome import Outcome
 
@@ -41,6 +41,12 @@ def render_terminal(report: Report) -> RenderableType:
             short = [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
             parts.append(_table(short, f"against {verdict.baseline}"))
             parts += [Text(reason, style="dim") for reason in tables.reasons(verdict)]
+    chosen, front = searches.chosen_words(report.study), searches.front_table(report.study)
+    if chosen:
+        parts.append(Text("what the search chose", style="bold"))
+        parts += [Text(f"  {said}") for said in chosen]
+    if front[1]:
+        parts.append(_table(front, "Pareto front"))
     if noise := evidence.noise_text(report):
         parts.append(Text(noise, style="dim"))
     if report.out is not None:

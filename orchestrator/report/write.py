@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.report import figures, html, markdown
+from orchestrator.report import figures, html, markdown, searches
 from orchestrator.report.content import Report, gather
 from orchestrator.runs.atomic import write_text
 from orchestrator.runs.layout import ReportFolder, RunFolder
@@ -63,6 +63,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "trials": report.counts,
             "failures": [{"trial": t.spec.id, "error": t.error and t.error.to_json()} for t in report.failures],
             "warnings": report.warnings,
+            "search": searches.to_json(report.study),
             "spending": [dataclasses.asdict(row) for row in report.spending],
             "differences": report.differences,
             "provenance": report.provenance,

@@ -14,14 +14,19 @@ from pathlib import Path
 
 from orchestrator.contract.metrics import COMPARED, COST
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
+from orchestrator.contract.search import Decision
 from orchestrator.contract.types import TrialResult
 from orchestrator.errors import Failure
-from orchestrator.runners import schedulers, searchers
+from orchestrator.experiment.tuning import goals
+from orchestrator.plugging.registry import Registry, load_registry
+from orchestrator.runners.judges import Judges
 from orchestrator.runners.progress import Progress, Silent
+from orchestrator.runners.proposals import Proposals
 from orchestrator.runs import journal as journals
 from orchestrator.runs.journal import Journal, Report, TrialHistory
 from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import FINISHED, gather, read_finished, read_result, write_result
+from orchestrator.runs.searched import best, tried
 
 logger = logging.getLogger(__name__)
 
@@ -29,28 +34,29 @@ logger = logging.getLogger(__name__)
 class Sweep:
     """The state of a sweep, on disk at every moment."""
 
-    def __init__(self, plan: Plan, directory: Path, progress: Progress | None = None):
+    def __init__(self, plan: Plan, directory: Path, progress: Progress | None = None, registry: Registry | None = None):
         """Open a sweep in its run directory: a new one, or one to be continued.
 
-        Early-stopping rungs are rebuilt from the journal; trials that ended stay ended; those that were running or
+        What searcher and scheduler know is rebuilt from the journal; trials that ended stay ended; those that were running or
         failed are handed out again.
 
         The caller holds the run; see :func:`orchestrator.runs.fence.driving`.
 
+        :param registry: of the searcher and the scheduler; None: of all installed plugins
         :raises OrchestratorError: the journal is damaged
         """
         self.plan, self.directory, self._folder = plan, directory, RunFolder(directory)
         self.progress = progress or Silent()
-        self._tune, report = plan.experiment.tune, plan.experiment.report
-        self._metric = self._tune.metric or report.metric
-        self._sign = 1.0 if (self._tune.mode if self._tune.metric else report.mode) == "max" else -1.0
+        self._goals = goals(plan.experiment.tune, plan.experiment.report)
         self._searches = bool(plan.experiment.search)
-        self._schedulers: dict[str, schedulers.Scheduler | None] = {}
+        self._registry = registry
         self._live: set[str] = set()
         self._unmeasured: set[str] = set()  # arms
         self._confirmed = not self._searches
         self._journal = Journal(directory)
         self.history = self._journal.history
+        self._judges = Judges(plan, self._goals[0], self._plugins)
+        self._proposals = Proposals(plan, self._goals, self.history, self._plugins)
         self._restore()
 
     def next(self) -> TrialSpec | None:
@@ -73,7 +79,7 @@ class Sweep:
     @property
     def proposes(self) -> bool:
         """Whether trials depend on the results of others, so that none should be taken before it can run."""
-        return self._searches and self._tune.searcher == "optuna"
+        return self._proposals.adaptive
 
     @property
     def live(self) -> frozenset[str]:
@@ -86,8 +92,9 @@ class Sweep:
         found: dict[str, dict[float, dict[str, float]]] = {}
         for report in self.history.reports:
             if report.rung is not None and report.value is not None:
-                population = found.setdefault(self._population(self.history.trials[report.trial].spec), {})
-                population.setdefault(report.rung, {})[report.trial] = self._sign * report.value
+                population = self._judges.population(self.history.trials[report.trial].spec) or ""
+                rungs = found.setdefault(population, {})
+                rungs.setdefault(report.rung, {})[report.trial] = self._goals[0].sign * report.value
         return found
 
     def started(self, trial: str) -> None:
@@ -108,24 +115,25 @@ class Sweep:
         """
         entry = self.history.trials[trial]
         if step > entry.last_step:
-            value = self._value(trial, metrics)
+            values = self._values(trial, metrics)
             cost = float(metrics.get(COST, step))
-            verdict = schedulers.Verdict(stop=False)
-            scheduler = self._scheduler(entry.spec)
-            lost = value is None and entry.measured
-            if scheduler is not None and (value is not None or lost):
-                verdict = scheduler.report(trial, cost, math.nan if value is None else self._sign * value)
+            lost = values is None and entry.measured
+            decision = Decision(stop=False)
+            if values is not None or lost:
+                decision = self._judges.judge(entry.spec, step, cost, values[0] if values else math.nan)
             report = Report(
                 trial=trial,
                 step=step,
                 cost=cost,
-                value=value,
-                decision="stop" if verdict.stop else "continue",
-                rung=verdict.rung,
+                value=values[0] if values else None,
+                decision="stop" if decision.stop else "continue",
+                rung=decision.rung,
                 lost=lost,
+                values=values if values and len(values) > 1 else None,
             )
             self._journal.append([journals.report_record(report)])
-            journals.note_report(self.history, report)
+            self.history.note(report)
+            self._judges.take(self.history, report)
             self.progress.trial_update(trial, "running", step, metrics)
         return entry.stopped
 
@@ -153,20 +161,8 @@ class Sweep:
         known = bool(self.history.sweeps)
         self._journal.append([journals.sweep_record(resumed=known)])
         self.history.sweeps += 1
-        for report in self.history.reports:  # in the order they were judged
-            scheduler = self._scheduler(self.history.trials[report.trial].spec)
-            if scheduler is None or (report.value is None and not report.lost):
-                continue
-            value = math.nan if report.value is None else self._sign * report.value
-            verdict = scheduler.report(report.trial, report.cost, value)
-            if verdict.stop != (report.decision == "stop"):
-                logger.warning(
-                    "%s: trial %s at step %d was told to %s; judged again it would not be. What was decided stands",
-                    self._journal.path,
-                    report.trial,
-                    report.step,
-                    report.decision,
-                )
+        for event in self.history.log:
+            self._judges.take(self.history, event)
         self._add([spec for spec in self.plan.trials if spec.id not in self.history.trials])
         self._waiting: deque[TrialSpec] = deque()
         for entry in self.history.trials.values():
@@ -190,7 +186,7 @@ class Sweep:
         if specs:
             self._journal.append([journals.trials_record(specs)])
         for spec in specs:
-            self.history.trials[spec.id] = TrialHistory(spec=spec)
+            self.history.add(spec)
 
     def _enqueue(self, specs: list[TrialSpec]) -> None:
         self._add(specs)
@@ -203,76 +199,47 @@ class Sweep:
         self._journal.append(
             [{**record, "error": result.error and result.error.to_json()}], sync=False
         )  # result.json says it too
-        entry.status, entry.error = result.status, result.error
+        self.history.end(entry.spec.id, result.status, result.error)
+        self._judges.take(self.history, self.history.log[-1])
         self._live.discard(entry.spec.id)
         self.progress.trial_update(entry.spec.id, result.status, result.step, result.metrics)
 
-    def _value(self, trial: str, metrics: Mapping[str, float]) -> float | None:
-        names = (self._metric,) if self._metric else COMPARED
-        for name in names:
-            if name in metrics:
-                return float(metrics[name])
+    def _values(self, trial: str, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
+        """What a report measured of what is compared; None where something of it is missing."""
+        wanted = [(goal.metric,) if goal.metric else COMPARED for goal in self._goals]
+        found = [next((float(metrics[name]) for name in names if name in metrics), None) for names in wanted]
+        values = tuple(value for value in found if value is not None)
+        if len(values) == len(wanted):
+            return values
         arm = self.history.trials[trial].spec.arm
         if self._searches and arm not in self._unmeasured:
             self._unmeasured.add(arm)
             logger.warning(
                 "arm %s measures no %s, so its trials are never stopped early nor chosen; set tune.metric to one of: %s",
                 arm,
-                " or ".join(names),
+                " and no ".join(" or ".join(n) for n, value in zip(wanted, found, strict=True) if value is None),
                 ", ".join(sorted(metrics)),
             )
         return None
 
-    def _population(self, spec: TrialSpec) -> str:
-        return spec.arm if self._searches else "all"
-
-    def _scheduler(self, spec: TrialSpec) -> schedulers.Scheduler | None:
-        """Arms do not compete for each other's tuning budget; without a search all trials are one population."""
-        if self._searches and spec.phase is not Phase.TUNE:
-            return None
-        population = self._population(spec)
-        if population not in self._schedulers:
-            self._schedulers[population] = schedulers.make(self._tune.scheduler)
-        return self._schedulers[population]
-
-    def _tried(self, arm: str) -> list[searchers.Tried]:
-        by_index: dict[int, list[TrialHistory]] = {}
-        for entry in self.history.trials.values():
-            if entry.spec.phase is Phase.TUNE and entry.spec.arm == arm:
-                by_index.setdefault(entry.spec.sample or 0, []).append(entry)
-        return [
-            searchers.summarise(
-                index,
-                entries[0].spec.searched,
-                [(e.status, None if e.value is None else self._sign * e.value, e.cost) for e in entries],
-            )
-            for index, entries in sorted(by_index.items())
-        ]
+    def _plugins(self) -> Registry:
+        if self._registry is None:
+            self._registry = load_registry()
+        return self._registry
 
     def _propose(self) -> None:
-        """Ask Optuna for one more configuration; the other searchers' trials are in the plan."""
-        if not self._searches or self._tune.searcher != "optuna" or self._confirmed:
+        """Ask the searcher for one more configuration; of one that looks at no result all are in the plan."""
+        if not self._searches or self._confirmed or not self._proposals.adaptive:
+            return
+        suggestion = self._proposals.next()
+        if suggestion is None:
             return
         from orchestrator.experiment import planner as plans
-        from orchestrator.experiment.search import space
 
-        tried = {arm: self._tried(arm) for arm in self.plan.arms}
-        arm = min(tried, key=lambda name: len(tried[name]))  # arms take turns
-        index = len(tried[arm])
-        if index >= self._tune.samples:
-            return
-        values = self.history.suggestions.get((arm, index))
-        if values is None:
-            values = searchers.suggest(
-                space(self.plan.experiment.search),
-                tried[arm],
-                samples=self._tune.samples,
-                seed=self._tune.seed,
-                arm=arm,
-                index=index,
-            )
+        arm, index, values = suggestion.arm, suggestion.index, dict(suggestion.values)
+        if (arm, index) not in self.history.suggestions:
             self._journal.append([{"kind": "suggestion", "arm": arm, "index": index, "values": values}])
-            self.history.suggestions[arm, index] = values
+            self.history.suggest(suggestion)
         seeds = plans.tuning_seeds(self.plan)
         self._enqueue([plans.tuning_trial(self.plan, arm, index, values, seed) for seed in seeds])
 
@@ -288,14 +255,14 @@ class Sweep:
                 logger.warning(
                     "trial %s measured %s earlier and not at its end, so it counts as one that measured nothing",
                     entry.spec.id,
-                    self._metric or " or ".join(COMPARED),
+                    " and ".join(goal.metric or " or ".join(COMPARED) for goal in self._goals),
                 )
         for arm in self.plan.arms:
-            best = searchers.best(self._tried(arm))
-            if best is None:
+            found = best(tried(self.history, arm, self._goals))
+            if found is None:
                 logger.error("arm %s: no tuning trial measured anything, so none can be confirmed", arm)
                 continue
-            logger.info("arm %s: confirming sample %d: %s", arm, best.index, dict(best.values))
-            chosen[arm] = best.values
+            logger.info("arm %s: confirming sample %d: %s", arm, found.index, dict(found.values))
+            chosen[arm] = found.values
         self._confirmed = True
         self._enqueue(list(plans.confirmations(self.plan, chosen)))

@@ -10,7 +10,8 @@ the searcher proposed. Reading it back in order rebuilds the early-stopping stat
 ``suggestion``  ``arm``, ``index``, ``values``: what the searcher proposed
 ``trials``     ``specs``: trials were added, together or not at all; their whole specifications
 ``start``      ``trial``: it was handed to a worker, for the first time or again
-``report``     ``trial``, ``step``, ``cost``, ``value``, ``decision``, ``rung``: one evaluation, judged
+``report``     ``trial``, ``step``, ``cost``, ``value``, ``decision``, ``rung``: one evaluation, judged; ``values``
+               where several metrics are compared
 ``end``        ``trial``, ``status``, ``step``, ``error``
 =============  =====================================================================================
 """
@@ -26,7 +27,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from orchestrator.contract.plan import TrialSpec
 from orchestrator.errors import Failure, OrchestratorError, describe
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One evaluation as the scheduler saw it. ``value`` is None where the trial did not measure the metric."""
+    """One evaluation as the scheduler saw it. ``value`` is None where the trial did not measure what is compared."""
 
     trial: str
     step: int
@@ -45,7 +46,35 @@ class Report:
     value: float | None
     decision: str  # continue or stop
     rung: float | None = None  # the cost of the rung it entered
-    lost: bool = False  # the trial had measured the metric before: judged as the worst value
+    lost: bool = False  # the trial had measured all of it before: judged as the worst value
+    values: tuple[float, ...] | None = None  # one for each metric, where several are compared; ``value`` is the first
+
+    @property
+    def measured(self) -> tuple[float, ...] | None:
+        """One value for each metric compared."""
+        return self.values if self.values is not None or self.value is None else (self.value,)
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What the searcher proposed for an arm."""
+
+    arm: str
+    index: int
+    values: Mapping[str, Any]
+
+
+class Added(NamedTuple):
+    """A trial was added."""
+
+    spec: TrialSpec
+
+
+class End(NamedTuple):
+    """A trial ended."""
+
+    trial: str
+    status: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,12 +84,17 @@ class TrialHistory:
     spec: TrialSpec
     starts: int = 0
     last_step: int = -1  # of its reports; steps only grow
-    value: float | None = None  # of its last report; None where that did not measure the metric
-    measured: bool = False  # whether any report did
+    values: tuple[float, ...] | None = None  # of its last report, one for each metric; None where it lacked one
+    measured: bool = False  # whether any report had them all
     cost: float = 0.0
     stopped: bool = False  # the scheduler said so
     status: str = "pending"  # pending, running, done, stopped, failed
     error: Failure | None = None
+
+    @property
+    def value(self) -> float | None:
+        """Of the last report, of the first metric; None where that did not measure it."""
+        return self.values[0] if self.values else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +105,34 @@ class History:
     trials: dict[str, TrialHistory] = field(default_factory=dict)  # in the order added
     suggestions: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)  # by arm and index
     reports: list[Report] = field(default_factory=list)
+    log: list[Suggestion | Added | Report | End] = field(default_factory=list)  # what happened, in order
+
+    def suggest(self, suggestion: Suggestion) -> None:
+        """Take in what the searcher proposed."""
+        self.suggestions[suggestion.arm, suggestion.index] = suggestion.values
+        self.log.append(suggestion)
+
+    def add(self, spec: TrialSpec) -> None:
+        """Take in a trial, once."""
+        if spec.id not in self.trials:
+            self.trials[spec.id] = TrialHistory(spec=spec)
+            self.log.append(Added(spec))
+
+    def note(self, report: Report) -> None:
+        """Take in a judged report."""
+        trial = self.trials[report.trial]
+        trial.last_step, trial.cost = report.step, report.cost
+        trial.stopped = report.decision == "stop"
+        trial.values = report.measured
+        trial.measured = trial.measured or report.measured is not None
+        self.reports.append(report)
+        self.log.append(report)
+
+    def end(self, trial: str, status: str, error: Failure | None) -> None:
+        """Take in how a trial ended."""
+        entry = self.trials[trial]
+        entry.status, entry.error = status, error
+        self.log.append(End(trial, status))
 
 
 class Journal:
@@ -167,7 +229,10 @@ def trials_record(specs: Iterable[TrialSpec]) -> dict[str, Any]:
 
 def report_record(report: Report) -> dict[str, Any]:
     """A trial reported an evaluation and was judged."""
-    return {"kind": "report", **dataclasses.asdict(report)}
+    record = {"kind": "report", **dataclasses.asdict(report)}
+    if report.values is None:
+        del record["values"]
+    return record
 
 
 def _apply(history: History, record: Mapping[str, Any]) -> None:
@@ -177,36 +242,27 @@ def _apply(history: History, record: Mapping[str, Any]) -> None:
         case "sweep":
             history.sweeps += 1
         case "suggestion":
-            history.suggestions[record["arm"], record["index"]] = record["values"]
+            history.suggest(Suggestion(record["arm"], record["index"], record["values"]))
         case "trials":
             for fields in record["specs"]:
-                spec = TrialSpec.from_json(fields)
-                history.trials.setdefault(spec.id, TrialHistory(spec=spec))
+                history.add(TrialSpec.from_json(fields))
         case "start":
             trial = history.trials[record["trial"]]
             trial.starts += 1
             trial.status, trial.error = "running", None
         case "report":
             names = {f.name for f in dataclasses.fields(Report)}
-            report = Report(**{name: value for name, value in record.items() if name in names})
-            numbers = (report.step, report.cost, report.value or 0.0, report.rung or 0.0)
+            known = {name: value for name, value in record.items() if name in names}
+            if known.get("values") is not None:
+                known["values"] = tuple(known["values"])
+            report = Report(**known)
+            numbers = (report.step, report.cost, report.value or 0.0, report.rung or 0.0, *(report.values or ()))
             if not all(isinstance(number, int | float) for number in numbers):
                 raise TypeError(f"a report of {numbers}; expected numbers")
-            note_report(history, report)
+            history.note(report)
         case "end":
-            trial = history.trials[record["trial"]]
-            trial.status, trial.error = record["status"], Failure.from_json(record.get("error"))
+            history.end(record["trial"], record["status"], Failure.from_json(record.get("error")))
         case other if not isinstance(other, str):
             raise TypeError(f"a record of kind {other!r}; expected a name")
         case other:
             logger.warning("journal: skipped a record of unknown kind %r; a newer version wrote it", other)
-
-
-def note_report(history: History, report: Report) -> None:
-    """Take a report into the history."""
-    trial = history.trials[report.trial]
-    trial.last_step, trial.cost = report.step, report.cost
-    trial.stopped = report.decision == "stop"
-    trial.value = report.value
-    trial.measured = trial.measured or report.value is not None
-    history.reports.append(report)

@@ -20,6 +20,7 @@ from orchestrator.runs.curves import Curve
 from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.ledger import numbers, read_rows
 from orchestrator.runs.results import read_result
+from orchestrator.runs.searched import Searched, searched
 from orchestrator.runs.store import load_plan
 
 
@@ -147,6 +148,7 @@ class Run:
     :ivar machine: what ran it, where it was recorded
     :ivar starts: start phases that trials share
     :ivar warnings: what could not be read, or was changed since
+    :ivar searched: what the search of each arm tried and chose
     """
 
     directory: Path
@@ -155,6 +157,7 @@ class Run:
     machine: Mapping[str, str] | None = None
     starts: tuple[TrialData, ...] = ()
     warnings: tuple[str, ...] = ()
+    searched: tuple[Searched, ...] = ()
 
 
 def read(directory: Path) -> Run:
@@ -178,6 +181,7 @@ def read(directory: Path) -> Run:
         machine=machine.read(directory),
         starts=tuple(_starts(folder, plan, warnings)),
         warnings=tuple(warnings),
+        searched=searched(plan, added),
     )
 
 

@@ -17,6 +17,7 @@ from orchestrator.experiment.overlay import flatten
 from orchestrator.runs.curves import Curve
 from orchestrator.runs.read import Run, TrialData, read
 from orchestrator.runs.results import FINISHED
+from orchestrator.runs.searched import Searched
 
 if TYPE_CHECKING:
     import pandas
@@ -92,6 +93,11 @@ class Study(os.PathLike[str]):
         """Whether every trial that enters the verdict has ended, one way or another."""
         over = {(t.arm, t.seed) for t in self.confirmations if t.status in (*FINISHED, "failed")}
         return over.issuperset(self.planned)
+
+    @property
+    def searched(self) -> tuple[Searched, ...]:
+        """What the search of each arm tried and chose; empty where nothing was searched."""
+        return tuple(replace(one, arm=self._named(run, one.arm)) for run in self.runs for one in run.searched)
 
     @property
     def status(self) -> Mapping[str, int]:

@@ -132,10 +132,9 @@ def _seconds(settings: Settings, size: Estimate, measured: Measurement) -> float
 
 def _tuning_trials(plan: Plan, arm: str) -> int:
     """Of one arm; a searcher that proposes as it goes takes as many as it may."""
+    listed = sum(trial.arm == arm and trial.phase is Phase.TUNE for trial in plan.trials)
     tune = plan.experiment.tune
-    if plan.experiment.search and tune.searcher == "optuna":
-        return tune.samples * tune.seeds
-    return sum(trial.arm == arm and trial.phase is Phase.TUNE for trial in plan.trials)
+    return tune.samples * tune.seeds if plan.experiment.search and not listed else listed
 
 
 def _in_turns(seconds: Mapping[str, float], counts: Mapping[str, int]) -> Iterable[float]:

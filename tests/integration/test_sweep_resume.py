@@ -97,6 +97,41 @@ def test_three_kills_of_the_driver_leave_the_results_and_rungs_of_an_unbroken_ru
     assert (broken / "report.html").exists()
 
 
+def test_a_kill_of_the_driver_leaves_the_proposals_and_decisions_of_an_unbroken_run(tmp_path):
+    environment = ladder.install(tmp_path / "plugins")
+    strangers = str(Path(__file__).parents[1] / "plugins")  # where dice_searcher.py is
+    environment["PYTHONPATH"] = os.pathsep.join([environment["PYTHONPATH"], strangers])
+    file = tmp_path / "ladder.yaml"
+    searched = {
+        "samples": 5,
+        "searcher": {"use": "ray", "searcher": "dice_searcher:Dice"},
+        "scheduler": {"use": "optuna_pruner", "pruner": "MedianPruner", "n_startup_trials": 1},
+        "metric": "eval/reward/mean",
+    }
+    file.write_text(json.dumps({**SWEEP, "tune": searched}))
+    whole = ladder.start_command("run", file, "--runs", tmp_path / "whole", environment=environment)
+    unbroken = ladder.run_directory(tmp_path / "whole", whole)
+    _, err = whole.communicate(timeout=240)
+    assert whole.returncode == 0, err[-4000:]
+    assert f"imports dice_searcher from {strangers}" in err
+
+    driver = ladder.start_command("run", file, "--runs", tmp_path / "cut", environment=environment)
+    broken = ladder.run_directory(tmp_path / "cut", driver)
+    _kill_after(driver, broken, len(read(unbroken).reports) // 2, delay=0.05)
+    driver = ladder.start_command("resume", broken, environment=environment)
+    _, err = driver.communicate(timeout=240)
+
+    assert driver.returncode == 0, err[-4000:]
+    before, after = read(unbroken), read(broken)
+    assert _count(broken, "sweep") == 2
+    assert after.suggestions == before.suggestions
+    assert len(after.suggestions) == 5
+    assert [(r.trial, r.step, r.value, r.decision) for r in after.reports] == [
+        (r.trial, r.step, r.value, r.decision) for r in before.reports
+    ]
+    assert {report.decision for report in after.reports} == {"continue", "stop"}
+
+
 def _results(run: Path) -> list[TrialResult]:
     found = [read_result(folder) for folder in RunFolder(run).trials()]
     assert None not in found

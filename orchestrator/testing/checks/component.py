@@ -22,6 +22,8 @@ from orchestrator.testing.checks.objective import check_objective
 from orchestrator.testing.checks.policy import check_policy
 from orchestrator.testing.checks.reward import check_reward
 from orchestrator.testing.checks.sampler import check_sampler
+from orchestrator.testing.checks.scheduler import check_scheduler
+from orchestrator.testing.checks.searcher import check_searcher
 from orchestrator.testing.checks.state import state_problems
 
 
@@ -41,7 +43,8 @@ def check_component(
     log-ratios. Of an estimator: [B, T] finite credit that ignores padding. Of a reward: one finite score per rollout.
     Of a sampler: whole, scored groups of the tasks it was given. Of an environment: plays that repeat with their
     seed, ids that do not, splits that share none. Of a policy: the log-probabilities it recorded are those it
-    trains on, and an action does not depend on what else is in the batch.
+    trains on, and an action does not depend on what else is in the batch. Of a searcher or a scheduler: proposals within
+    the space, and at every moment of a made-up search the same from a new object as from the one that was there all along.
 
     :param component: as ``Registry.describe`` gives it; or a built object, from ``Registry.build``, which is what
         components need that name others in their options
@@ -98,6 +101,8 @@ _TELLING = {
     "reward": "score",
     "advantage": "estimate",
     "objective": "terms",
+    "searcher": "propose",
+    "scheduler": "judge",
 }
 
 
@@ -163,4 +168,6 @@ _CHECKS: Mapping[str, Callable[..., list[str]]] = {
     "reward": check_reward,
     "advantage": check_advantage,
     "objective": check_objective,
+    "searcher": check_searcher,
+    "scheduler": check_scheduler,
 }

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from orchestrator_plugins import optuna, tuning
 
 from orchestrator.api import (
     Column,
@@ -137,6 +138,8 @@ def registry():
     manager = PluginManager()
     PLUGIN.found = []
     manager.register(PLUGIN, "town")
+    manager.register(tuning, "tuning")
+    manager.register(optuna, "optuna")
     return Registry(manager)
 
 
@@ -452,7 +455,7 @@ BAD = {  # kind: (text, with `> ` before settings of the command line; path; par
     ),
     "bad option of the start": (GOOD + "start: {recipe: sft, sampler: {cuont: 1}}", "start.sampler.cuont", "'count'"),
     "scheduler without a search": (GOOD + "tune: {scheduler: asha}", "tune.scheduler", "no `search`"),
-    "unknown scheduler": (GOOD + "tune: {scheduler: pbt}", "tune.scheduler", "no such scheduler"),
+    "unknown scheduler": (GOOD + "tune: {scheduler: pbt}", "tune.scheduler", "no scheduler 'pbt'"),
     "unknown distribution": (GOOD + "search: {optimizer.lr: {unifrom: [1, 2]}}", "search.optimizer.lr", "'uniform'"),
     "searched key that is not there": (GOOD + "search: {optimizer.lrr: {uniform: [1, 2]}}", "search.optimizer.lrr", "'lr'"),
     "searched option that is not there": (GOOD + "search: {sampler.cuont: {int: [1, 2]}}", "search.sampler.cuont", "'count'"),

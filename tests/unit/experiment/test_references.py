@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from orchestrator_plugins import baselines, countdown, mlp
+from orchestrator_plugins import baselines, countdown, mlp, tuning
 
 from orchestrator.api import Recipe, hookimpl
 from orchestrator.contract.plan import Plan
@@ -21,7 +21,7 @@ class _Recipes:
         return [Recipe(name="mine", overlay={**shared, "optimizer": optimizer})]
 
 
-REGISTRY = load_only(baselines, countdown, mlp, _Recipes())
+REGISTRY = load_only(baselines, countdown, mlp, tuning, _Recipes())
 
 
 def settings(text, *overrides):

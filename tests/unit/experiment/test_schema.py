@@ -66,6 +66,21 @@ def test_search_words_and_schedulers_are_known():
     assert paths(bad) == ["$.search['optimizer.lr'].loguniform", "$.tune.scheduler"]
 
 
+def test_searchers_and_schedulers_have_their_options_and_may_be_bare_names():
+    def tune(**keys):
+        return paths({"name": "x", "tune": keys})
+
+    assert tune(searcher="grid", scheduler="median") == []
+    assert tune(searcher={"use": "random"}, scheduler={"use": "asha", "factor": 3}) == []
+    assert tune(searcher={"use": "optuna", "sampler": "GPSampler", "n_startup_trials": 3}) == []  # Optuna's own
+    assert tune(searcher={"use": "ray", "searcher": "a:B", "options": {"x": 1}}) == []
+    assert tune(metric=["eval/a", "eval/b"], mode=["max", "min"]) == []
+    assert tune(searcher="gird") == ["$.tune.searcher"]
+    assert tune(scheduler={"use": "asha", "factr": 3}) == ["$.tune.scheduler"]
+    assert tune(searcher={"use": "random", "seed": 3}) == ["$.tune.searcher"]
+    assert tune(mode="maximum") == ["$.tune.mode"]
+
+
 def test_a_nested_component_has_its_own_options_and_what_its_place_asks():
     def mixture(**level):
         return {"name": "x", "environment": {"use": "mixture", "worlds": [{"use": "countdown", **level}]}}

@@ -17,16 +17,17 @@ SEARCH = {
 }
 
 
-def test_sampling_repeats_with_its_seed_and_grows_without_changing_what_was_tried():
+def test_draws_repeat_with_their_seed_and_number():
     made = space(SEARCH)
 
-    assert made.sample(5, seed=1) == made.sample(8, seed=1)[:5]
-    assert made.sample(5, seed=1) != made.sample(5, seed=2)
+    assert [made.draw(index, seed=1) for index in (0, 4)] == [made.draw(index, seed=1) for index in (0, 4)]
+    assert made.draw(0, seed=1) != made.draw(0, seed=2)
+    assert made.draw(0, seed=1) != made.draw(1, seed=1)
 
 
 @given(st.integers(0, 10_000))
 def test_every_sample_is_within_bounds_and_of_its_type(seed):
-    (values,) = space(SEARCH).sample(1, seed)
+    values = space(SEARCH).draw(0, seed)
 
     assert 1e-5 <= values["optimizer.lr"] <= 1e-3
     assert values["objective.clip_low"] in (0.1, 0.2, 0.3)
@@ -49,28 +50,48 @@ def test_quantiles_of_the_distributions():
 
 
 def test_log_samples_spread_evenly_over_the_decades():
-    values = [one["optimizer.lr"] for one in space(SEARCH).sample(400, seed=0)]
+    values = [one["optimizer.lr"] for one in (space(SEARCH).draw(index, seed=0) for index in range(400))]
     lower = sum(value < 1e-4 for value in values)
 
     assert 160 < lower < 240  # binomial(400, 1/2): four standard deviations are 40
 
 
-def test_grid_is_every_combination():
+def test_points_are_every_combination_the_last_dimension_changing_fastest():
     made = space({"a": {"choice": [1, 2]}, "b": {"int": [0, 1]}})
 
-    assert made.grid() == ({"a": 1, "b": 0}, {"a": 1, "b": 1}, {"a": 2, "b": 0}, {"a": 2, "b": 1})
+    assert made.size() == 4
+    assert [made.point(index) for index in range(4)] == [
+        {"a": 1, "b": 0},
+        {"a": 1, "b": 1},
+        {"a": 2, "b": 0},
+        {"a": 2, "b": 1},
+    ]
+    with pytest.raises(IndexError, match="no combination 4 among 4"):
+        made.point(4)
 
 
-def test_grid_over_a_continuous_dimension_is_refused():
+def test_a_continuous_space_has_no_points():
+    assert space(SEARCH).size() == math.inf
     with pytest.raises(ValueError, match=r"optimizer\.lr"):
-        space(SEARCH).grid()
-    assert "list a choice" in str(problems({"a": {"uniform": [0, 1]}}, searcher="grid")[0])
+        space(SEARCH).point(0)
 
 
-def test_a_grid_that_never_ends_is_refused():
-    found = problems({"a": {"int": [1, 1000]}, "b": {"int": [1, 1000]}}, searcher="grid")
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"a": 1.5, "b": 1}, None),
+        ([1.5, 1], "expected a mapping"),
+        ({"a": 1.5}, "values for a; expected one for each of a, b"),
+        ({"a": 2.5, "b": 1}, "2.5 for a, which is uniform [1.0, 2.0]"),
+        ({"a": 1, "b": 1}, "1 for a, which is uniform"),  # a whole number is no real one
+        ({"a": math.nan, "b": 1}, "nan for a"),
+        ({"a": 1.5, "b": 1.0}, "1.0 for b, which is int [1, 3]"),
+    ],
+)
+def test_what_is_not_of_a_space_is_told_with_what_is(values, expected):
+    found = space({"a": {"uniform": [1, 2]}, "b": {"int": [1, 3]}}).misfit(values)
 
-    assert "1000000 points" in str(found[0])
+    assert found is None if expected is None else expected in found
 
 
 def test_nested_sections_are_flattened_to_dotted_paths():

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 
 import pytest
-from orchestrator_plugins import baselines
+from orchestrator_plugins import baselines, tuning
 from pydantic import model_validator
 from rich.console import Console
 
@@ -86,7 +86,7 @@ start: {recipe: sft, schedule: {steps: 1}}
 @pytest.fixture
 def registry():
     JUDGED.clear()
-    return load_only(baselines, Stranger())
+    return load_only(baselines, tuning, Stranger())
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ EXPERIMENT = """
 def registry():
     from orchestrator.api import load_registry
 
-    return load_registry(only=["baselines", "causal_lm", "countdown"])
+    return load_registry(only=["baselines", "causal_lm", "countdown", "optuna", "tuning"])
 
 
 def _searching_plan(tmp_path, registry, searcher):
@@ -244,4 +244,4 @@ def test_early_stopping_takes_a_metric_that_vanished_for_the_worst_also_after_a_
     again = Sweep(_plan("abc", tune=ASHA), tmp_path)
 
     assert again.history.trials["b"].stopped
-    assert again._schedulers["all"].rungs == {10.0: {"a": 0.5, "b": float("-inf")}}
+    assert not again.report("c", 2, _metrics(10, 0.4))  # between 0.5 and the worst lies the worst

@@ -24,7 +24,7 @@ def test_its_plan_is_read_and_written_as_it_was(run):
     save_plan(plan, run)
 
     assert load_plan(run) == plan
-    assert plan.experiment.tune.searcher == "grid"
+    assert plan.experiment.tune.searcher.use == "grid"
     assert plan.arms["ppo"].advantage.use == "gae"
     assert {trial.phase for trial in plan.trials} == {Phase.TUNE}
     assert before  # a plan written by this version may say more, never less
