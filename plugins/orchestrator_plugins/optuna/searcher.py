@@ -16,6 +16,7 @@ from .space import decoded, distributions, encoded
 
 logger = logging.getLogger(__name__)
 
+_AT_RANDOM = ("sampled independently", "only supports", "not supported")  # in Optuna's warnings
 _FROM_THE_STUDY = ("TPESampler", "GPSampler", "RandomSampler")  # functions of the study's trials and of a seed
 
 
@@ -54,6 +55,9 @@ class OptunaSearcher:
                 while len(study.trials) < 3 and not study.stopped:
                     trial = study.ask(distributions(search.space))
                     study.tell(trial, [0.0] * len(search.goals))
+        except ModuleNotFoundError as error:
+            message = f"{self.config.sampler} needs the package {error.name}, which is not installed; pip install {error.name}"
+            return [Problem("tune.searcher", message)]
         except Exception as error:
             return [Problem("tune.searcher", f"Optuna's {self.config.sampler} cannot do with this search: {error}")]
         return [
@@ -163,12 +167,13 @@ def _trial(tried: Tried, search: Search, spaces: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _overheard() -> Iterator[list[str]]:
-    """What Optuna warns of meanwhile."""
+    """Where Optuna warns meanwhile that it draws at random instead."""
     said: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            if any(words in record.getMessage() for words in _AT_RANDOM):
+                said.append(record.getMessage())
 
     listener, found = Listener(logging.WARNING), logging.getLogger("optuna")
     kept, found.handlers = found.handlers, [listener]
