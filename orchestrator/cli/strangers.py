@@ -80,7 +80,7 @@ def chosen(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
 
 def _of(settings: Settings, registry: Registry) -> Iterator[dict[str, Any]]:
     specs: list[tuple[Role, str, Any]] = [
-        (role, str(role), getattr(settings, role)) for role in Role if role is not Role.REWARD
+        (role, str(role), getattr(settings, role)) for role in Role if str(role) in type(settings).model_fields
     ]
     specs += [(Role.REWARD, f"rewards.{place}", spec) for place, spec in enumerate(settings.rewards)]
     world = settings.environment

@@ -78,7 +78,8 @@ def how_many(variation: Variation, searcher: Searcher | None, enough: int) -> in
     if searcher is None or searcher.adaptive:
         return tune.samples
     about = Search(space=search.space(variation.search), samples=tune.samples, seed=tune.seed)
-    return sum(1 for _ in itertools.islice(proposals(searcher, about), enough + 1))
+    counted = sum(1 for _ in itertools.islice(proposals(searcher, about), enough + 1))
+    return counted if counted <= enough else max(counted, tune.samples)
 
 
 def judge(
