@@ -63,10 +63,9 @@ def proposals(searcher: Searcher, about: Search) -> Iterator[Mapping[str, Any]]:
     events: list[Proposed] = []
     known = Known(tried=tried, events=events)  # grows as proposals come: a grid is large
     while (values := searcher.propose(about, known)) is not None:
-        if len(tried) >= _MOST:
-            raise ConfigError(
-                [Problem("tune.searcher", f"proposed {_MOST} configurations, and there was no end of it")]
-            )
+        if len(tried) >= max(_MOST, about.samples):
+            message = f"proposed {len(tried)} configurations, and there was no end of it"
+            raise ConfigError([Problem("tune.searcher", message)])
         tried.append(Tried(index=len(tried), values=values, status="running", scores=None))
         events.append(Proposed(len(events), values))
         yield values
