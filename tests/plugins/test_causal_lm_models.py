@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from causal_lm_models import merging_tokenizer, policy_at, say
 from hypothesis import given
 from hypothesis import strategies as st
 from orchestrator_plugins.causal_lm.config import CausalLMConfig, ModelConfig, plan_problems
@@ -16,7 +17,6 @@ from orchestrator_plugins.causal_lm.policy import CausalLMPolicy
 from orchestrator_plugins.causal_lm.rendering import PlainRendering, Renderer
 from orchestrator_plugins.causal_lm.templates import rendering_of
 from orchestrator_plugins.causal_lm.tokenizer import CharacterTokenizer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -24,37 +24,12 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
 
 from orchestrator.api import Action, Column, Context, Finish, Rollout, RolloutRequest, Sampling, Split, Turn
 from orchestrator.rollout.collector import Collector
 from orchestrator.runs.checkpoint import load_module, load_newest, module_tensors, save_checkpoint
 from orchestrator.testing import EchoEnvironment, make_plan, make_settings
-
-CHATML = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def merging_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with merges: ``ab``, ``abc`` and a line break glued to what precedes it."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("a", "b"), ("ab", "c"), ("c", "Ċ"), (".", "Ċ")]
-    vocabulary = {token: i for i, token in enumerate([*letters, *("".join(pair) for pair in merges)])}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    inner.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        eos_token="<|im_end|>",
-        pad_token="<|pad|>",
-        extra_special_tokens=["<|im_start|>"],
-    )
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +54,6 @@ def folder(tmp_path_factory) -> Path:
     LlamaForCausalLM(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
-
-
-def policy_at(path: Path, forward: str = "auto", **model) -> CausalLMPolicy:
-    return CausalLMPolicy(CausalLMConfig(model={"path": str(path), **model}, forward=forward))
-
-
-def say(*contents: str):
-    return tuple(({"role": "user", "content": content},) for content in contents)
 
 
 def test_later_observations_add_what_the_template_adds():

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .architecture import Transformer
-from .generation import Decoder, Generated, Request, TransformersDecoder, generate
+from .decoders import decoder_for
+from .generation import Decoder, Generated, Request, generate
 from .module import CausalLMModule
 
 
@@ -22,6 +23,7 @@ class TransformersEngine:
     ):
         self._module, self._lean, self._stops, self._pad, self._rows = module, lean, frozenset(stops), pad, rows
         self._keeps_copy = snapshot
+        self._make_decoder = None if lean is not None else decoder_for(module.transformer, pad)
         self._weights: Any | None = None  # what acts; None until the first use
 
     def refresh(self) -> None:
@@ -53,9 +55,10 @@ class TransformersEngine:
         return [results[place] for place in range(len(requests))]
 
     def _decoder(self, transformer: Transformer) -> Decoder:
-        if self._lean is not None:
+        if self._make_decoder is None:
+            assert self._lean is not None
             return self._lean.decoder(self._weights)
-        return TransformersDecoder(transformer, self._pad)
+        return self._make_decoder(transformer, self._pad)
 
     @contextmanager
     def _acting(self, transformer: Transformer) -> Iterator[None]:

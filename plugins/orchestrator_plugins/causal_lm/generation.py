@@ -14,7 +14,6 @@ from torch import Tensor
 
 from orchestrator.api import Sampling
 
-from .architecture import Transformer
 from .sampling import Knobs, draw, uniforms
 
 
@@ -111,46 +110,3 @@ def _closing_ranks(going: Tensor) -> Tensor:
     gaps = (~going[:count]).nonzero()[:, 0]
     order[gaps] = going[count:].nonzero()[:, 0] + count
     return order
-
-
-class TransformersDecoder:
-    """Any transformers causal language model with its own cache; prompts padded on the left."""
-
-    def __init__(self, transformer: Transformer, pad: int):
-        self._transformer, self._pad = transformer, pad
-        self._device = next(transformer.parameters()).device
-
-    def read(self, prompts: Sequence[tuple[int, ...]], rows: Sequence[int], room: int) -> Tensor:
-        from transformers import DynamicCache
-
-        width = max(map(len, prompts))
-        ids = torch.tensor([[self._pad] * (width - len(p)) + list(p) for p in prompts], device=self._device)
-        present = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self._device)
-        self._cache = DynamicCache(config=self._transformer.config.get_text_config())
-        logits = self._forward(ids, present, (present.cumsum(1) - 1).clamp(min=0))
-        owners = torch.tensor(rows, device=self._device)
-        if len(prompts) < len(rows):
-            self._cache.batch_select_indices(owners)
-        self._present = present[owners]
-        self._position = self._present.sum(1, keepdim=True)
-        return logits[owners]
-
-    def step(self, tokens: Tensor) -> Tensor:
-        self._present = torch.cat([self._present, torch.ones_like(self._present[:, :1])], dim=1)
-        logits = self._forward(tokens[:, None], self._present, self._position)
-        self._position = self._position + 1
-        return logits
-
-    def keep(self, order: Tensor) -> None:
-        self._cache.batch_select_indices(order)
-        self._present, self._position = self._present[order], self._position[order]
-
-    def _forward(self, ids: Tensor, present: Tensor, positions: Tensor) -> Tensor:
-        return self._transformer(
-            input_ids=ids,
-            attention_mask=present,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]

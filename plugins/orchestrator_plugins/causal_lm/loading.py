@@ -18,6 +18,8 @@ from .templates import rendering_of
 from .tiny import build_tiny
 from .tokenizer import CharacterTokenizer
 
+_ENDLESS = 2**30  # tokens
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     else:
         tokenizer, lm = _from_path(config)
         renderer = Renderer(rendering_of(tokenizer, _stops(lm)))
-    context = lm.config.get_text_config().max_position_embeddings
+    context = _window(lm)
     _silence_dropout(lm)
     lm = lm.to(device).eval()
     if config.lora is not None:
@@ -86,6 +88,13 @@ def _from_path(config: ModelConfig) -> tuple[Any, Transformer]:
         )
         raise
     return tokenizer, cast("Transformer", lm)
+
+
+def _window(lm: Transformer) -> int:
+    """Tokens the model can take in; of one that says no limit, as recurrent ones, more than any text has."""
+    settings = lm.config.get_text_config()
+    said = (getattr(settings, name, None) for name in ("max_position_embeddings", "context_length", "n_positions"))
+    return next((number for number in said if isinstance(number, int) and number > 0), _ENDLESS)
 
 
 def _stops(lm: Transformer) -> list[int]:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from orchestrator.api import Action, Column, Context, ContextError, Environment, Packed, Rollout, Sampling, Speaks
 
 from .config import CausalLMConfig
+from .decoders import check_causal
 from .engine import TransformersEngine
 from .generation import Request
 from .lean import lean_for
@@ -35,6 +36,7 @@ class CausalLMPolicy:
         lean = lean_for(self._loaded.lm, config)
         self.module = CausalLMModule(self._loaded.lm, lean)
         check_head(self.module.transformer)
+        check_causal(self.module.transformer)
         self._engine = self._make_engine(lean)
 
     def prepare(self, environment: Environment, wanted: frozenset[Column]) -> None:
