@@ -7,7 +7,7 @@ OrchestratorError
 │   ├── PluginLoadError (ImportError)   it does not import
 │   └── PluginContractError (TypeError) it breaks the contract of a hook, component or role
 │       └── UndeclaredColumnError (KeyError) a component reads a statistic it did not declare
-├── LostError (RuntimeError)            what plays a run was lost: Ray, a machine, the process that drives them
+├── LostError (RuntimeError)            what carries out a run was lost: Ray, a machine, the process that drives them
 └── TrialError (RuntimeError)           one trial failed; others go on
     ├── CheckpointError                 no readable checkpoint where one was expected
     ├── NonFiniteError                  losses or gradients stayed non-finite
@@ -96,7 +96,7 @@ class UndeclaredColumnError(PluginContractError, KeyError):
 
 
 class LostError(OrchestratorError, RuntimeError):
-    """What plays a run was lost: Ray, a machine, or the process that drives them; the run can be resumed."""
+    """What carries out a run was lost: Ray, a machine, or the process that drives them; the run can be resumed."""
 
     def __init__(self, message: str, kind: str = "driver"):
         self.kind = kind  # see runners.losses

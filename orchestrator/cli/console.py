@@ -138,7 +138,7 @@ class TrialTable:
         if row is None:
             from orchestrator.experiment.planner import start_settings
 
-            shared = trial.startswith("start-")  # a warm-up, played once for all who begin with it
+            shared = trial.startswith("start-")  # a warm-up, run once for all who begin with it
             settings = start_settings(self._example) if shared and self._example is not None else self._example
             row = self._rows[trial] = self._row(settings)
         changed = row.status != status

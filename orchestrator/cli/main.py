@@ -65,7 +65,7 @@ Settings = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="settings over the file, as in schedule.steps=10", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-Local = Annotated[bool, typer.Option("--local", help="play trials one after another in this process, without Ray")]
+Local = Annotated[bool, typer.Option("--local", help="run trials one after another in this process, without Ray")]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="leave out the check of components that are not ours")]
 
 
@@ -103,13 +103,13 @@ def run(
     from orchestrator.runs.fence import driving
 
     plan, registry = make_plan(file, settings or [], imports=True)
-    _refuse_unplayable(plan, local)
+    _refuse_unrunnable(plan, local)
     _refuse_broken(plan, registry, no_check)
     directory = _new_directory(runs, plan.name)
     with driving(directory) as held:
         store.save_plan(plan, directory)
         machine.record(directory)
-        _play(plan, directory, registry, held, local=local, as_json=as_json)
+        _carry_out(plan, directory, registry, held, local=local, as_json=as_json)
 
 
 @app.command()
@@ -134,12 +134,12 @@ def resume(
     begun, registry = store.load_plan(run), load_registry()
     plan = still_the_same(begun, registry, accept_changes=accept_changes)
     say_what_is_imported(plan)
-    _refuse_unplayable(plan, local)
+    _refuse_unrunnable(plan, local)
     _refuse_broken(plan, registry, no_check)
     with driving(run) as held:
         if plan != begun:
             store.save_plan(plan, run)
-        _play(plan, run, registry, held, local=local, as_json=as_json)
+        _carry_out(plan, run, registry, held, local=local, as_json=as_json)
 
 
 @app.command()
@@ -152,9 +152,7 @@ def plan(
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option(
-            "--measure", help="play three steps and a small evaluation of each arm now, and remember the cost"
-        ),
+        typer.Option("--measure", help="run three steps and a small evaluation of each arm now, and remember the cost"),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -237,7 +235,7 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _refuse_unplayable(plan: Plan, local: bool) -> None:
+def _refuse_unrunnable(plan: Plan, local: bool) -> None:
     """Refuse what this machine cannot start, before a directory is made for it."""
     resources = plan.experiment.resources
     problems = []
@@ -293,8 +291,8 @@ def _new_directory(runs: Path, name: str) -> Path:
     raise ConfigError([Problem("--runs", f"{runs} already holds a thousand runs of this second")])
 
 
-def _play(plan: Plan, directory: Path, registry: Registry, held: Fence, *, local: bool, as_json: bool) -> None:
-    """Play the plan's open trials, write the report, tell the user; exit 1 when a trial failed."""
+def _carry_out(plan: Plan, directory: Path, registry: Registry, held: Fence, *, local: bool, as_json: bool) -> None:
+    """Run the plan's open trials, write the report, tell the user; exit 1 when a trial failed."""
     from orchestrator.runs.layout import RunFolder
 
     err.print(f"run directory: {directory}", highlight=False, soft_wrap=True)
@@ -324,7 +322,7 @@ def _play(plan: Plan, directory: Path, registry: Registry, held: Fence, *, local
     if failed:
         err.print(
             f"{len(failed)} of {len(results)} trials failed; their errors: {RunFolder(directory).trial('*').result}. "
-            f"Play them again with: orchestrator resume {directory}",
+            f"Run them again with: orchestrator resume {directory}",
             highlight=False,
             soft_wrap=True,
         )

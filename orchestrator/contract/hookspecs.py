@@ -165,12 +165,12 @@ def on_sweep_end(plan: Plan, directory: Path, results: Sequence[TrialResult]) ->
 
 @hookspec(firstresult=True)
 def run_trial(trial: Trial, components: Components) -> TrialResult | None:
-    """Play one trial to its end; return None to leave it to the next implementation.
+    """Run one trial to its end; return None to leave it to the next implementation.
 
     :param trial: the trial; ``trial.settings.procedure`` names the procedure it asks for
     :param components: the built components; those the experiment does not name are None
 
-    The core's own implementation plays the procedure ``train`` and comes last.
+    The core's own implementation runs the procedure ``train`` and comes last.
     Called in: the worker process. Added in 0.1.
     """
 

@@ -17,7 +17,7 @@ class Limits(Protocol):
         """Watch a block; enter it only if it has not hung before.
 
         :param what: ``environment``, or ``reward/NAME``
-        :param key: tells this call from all others of the trial; the same when the trial is played again
+        :param key: tells this call from all others of the trial; the same when the trial is run again
         :raises TimeoutError: it hung before
         """
 

@@ -196,7 +196,7 @@ class Resources(Section):
 
     cpus: float = Field(1, gt=0, description="CPU cores per worker, torch threads included")
     gpus: float = Field(0, ge=0, description="GPUs per worker")
-    workers: int = Field(1, ge=1, description="processes per trial; only 1 is played so far")
+    workers: int = Field(1, ge=1, description="processes per trial; only 1 is run so far")
     concurrent: int | None = Field(None, ge=1, description="trials at once; null: as many as fit")
     address: str | None = Field(None, description="a running Ray cluster, or `auto`; null: a local one")
 
@@ -255,7 +255,7 @@ class Settings(Section):
         min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", description="names the run's directory"
     )
     recipe: str | None = Field(None, description="a method with its paper's defaults")
-    procedure: str = Field("train", description="what plays a trial; plugins may offer others than `train`")
+    procedure: str = Field("train", description="what runs a trial; plugins may offer others than `train`")
     environment: ComponentSpec
     policy: ComponentSpec | None = None
     sampler: ComponentSpec | None = None

@@ -62,7 +62,7 @@ def _procedure_played(judged: Judged, registry: Registry) -> Iterator[Problem]:
     if procedure != "train" and not registry.manager.implements("run_trial"):
         yield Problem(
             "procedure",
-            f"no installed plugin plays {procedure!r}{did_you_mean(procedure, ['train'])} The core plays train",
+            f"no installed plugin runs {procedure!r}{did_you_mean(procedure, ['train'])} The core runs train",
         )
 
 
@@ -246,7 +246,7 @@ def _one_worker(judged: Judged, registry: Registry) -> Iterator[Problem]:
     if workers > 1:
         yield Problem(
             "resources.workers",
-            f"{workers} processes in one trial are not played yet; give 1. Trials run side by side: see "
+            f"{workers} processes in one trial are not run yet; give 1. Trials run side by side: see "
             "resources.concurrent",
         )
 

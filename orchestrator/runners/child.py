@@ -1,4 +1,4 @@
-"""A process that plays a run for the one that started it: here is what it needs of its parent, and what it tells it.
+"""A process that carries out a run for the one that started it: here is what it needs of its parent, and what it tells it.
 
 The parent stays clear of whatever may hang or end the process (Ray, a plugin's code): it hears messages, waits with a
 limit, and may start another child, which goes on from the run's folder.
@@ -88,7 +88,7 @@ class _ToParent(logging.Handler):
 
 
 def main(task: str, request: int, messages: int, lifeline: int) -> None:
-    """The child: end with the parent, read what to play, play it, say how it ended.
+    """The child: end with the parent, read what to run, run it, say how it ended.
 
     :param request: descriptor of a file with the plan and the run's directory
     :param messages: descriptor of the pipe to the parent
@@ -102,7 +102,7 @@ def main(task: str, request: int, messages: int, lifeline: int) -> None:
     directory = Path(asked["directory"])
     _ask_to_leave_on_signals(RunFolder(directory))
     try:
-        finished = _play(task, Plan.from_json(asked["plan"]), directory, heard)
+        finished = _run(task, Plan.from_json(asked["plan"]), directory, heard)
     except (TrialInterrupted, RunInterrupted):
         heard.send(end="left")
     except LostError as lost:
@@ -120,7 +120,7 @@ def main(task: str, request: int, messages: int, lifeline: int) -> None:
         heard.send(end="done" if finished else "left")
 
 
-def _play(task: str, plan: Plan, directory: Path, messages: Messages) -> bool:
+def _run(task: str, plan: Plan, directory: Path, messages: Messages) -> bool:
     assert task in TASKS
     if task == "local":
         from orchestrator.plugging.registry import load_registry
@@ -128,15 +128,15 @@ def _play(task: str, plan: Plan, directory: Path, messages: Messages) -> bool:
 
         messages.send(beat=True)
         threading.Thread(target=_beat, args=(messages,), name="beat", daemon=True).start()
-        local.play(plan, directory, load_registry(), messages, Leave(RunFolder(directory)), watch=True)
+        local.run_here(plan, directory, load_registry(), messages, Leave(RunFolder(directory)), watch=True)
         return True
     from orchestrator.runners import driver
 
-    return driver.play(plan, directory, messages, _Watch(messages))
+    return driver.run(plan, directory, messages, _Watch(messages))
 
 
 def _beat(messages: Messages) -> None:
-    """Say once a second that this process lives; what it plays has limits of its own."""
+    """Say once a second that this process lives; what it runs has limits of its own."""
     while True:
         time.sleep(1.0)
         messages.send(beat=True)

@@ -1,4 +1,4 @@
-"""Plays a sweep on Ray Tune: Tune owns processes, placement and restarts; ``Sweep`` decides and remembers.
+"""Runs a sweep on Ray Tune: Tune owns processes, placement and restarts; ``Sweep`` decides and remembers.
 
 Tune's own experiment state is never read back. A resumed sweep replays our journal, and a restarted trial continues
 from its own checkpoint, so Tune sees only fresh trials with stable ids. This runs in a child process of the command,
@@ -25,7 +25,7 @@ from orchestrator.runners.losses import Loss
 from orchestrator.runners.progress import Progress, Watch
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runners.watch import SECONDS, look
-from orchestrator.runners.worker import PlayTrial
+from orchestrator.runners.worker import TrialWorker
 from orchestrator.runs.hangs import read_hangs
 from orchestrator.runs.layout import RunFolder, TrialFolder
 
@@ -43,8 +43,8 @@ logger = logging.getLogger(__name__)
 _AHEAD = 2  # trials queued beyond those that fit, so that a free worker need not wait for the next one
 
 
-def play(plan: Plan, directory: Path, progress: Progress, watch: Watch) -> bool:
-    """Play a sweep's open trials until all have ended or the run is asked to end.
+def run(plan: Plan, directory: Path, progress: Progress, watch: Watch) -> bool:
+    """Run a sweep's open trials until all have ended or the run is asked to end.
 
     :param watch: hears of signs of life and of losses
     :returns: whether all have ended
@@ -55,7 +55,7 @@ def play(plan: Plan, directory: Path, progress: Progress, watch: Watch) -> bool:
     try:
         if not sweep.finished:
             with cluster.connected(plan.experiment.resources, watch.lost):
-                _play(sweep, plan.experiment.resources, plan.experiment.failures, watch)
+                _run(sweep, plan.experiment.resources, plan.experiment.failures, watch)
                 sweep.close()
                 watch.over(sweep.finished)  # from here on nothing depends on Ray
         return sweep.finished
@@ -63,7 +63,7 @@ def play(plan: Plan, directory: Path, progress: Progress, watch: Watch) -> bool:
         sweep.close()
 
 
-def _play(sweep: Sweep, resources: Resources, failures: Failures, watch: Watch) -> None:
+def _run(sweep: Sweep, resources: Resources, failures: Failures, watch: Watch) -> None:
     folder = RunFolder(sweep.directory)
     source = _Source(sweep, resources, restarts=failures.restarts, slots=cluster.slots(resources))
     judge = _Judge(sweep)
@@ -73,7 +73,7 @@ def _play(sweep: Sweep, resources: Resources, failures: Failures, watch: Watch) 
     watch.beat()
     try:
         tune.run(
-            PlayTrial,
+            TrialWorker,
             name="tune",
             storage_path=str(folder.scratch),
             search_alg=source,
@@ -224,7 +224,7 @@ class _Judge(FIFOScheduler):
             self._sweep.ended(trial.trial_id, "failed", error=Failure(type="TrialError", message=said))
 
     def _hang(self, trial: str) -> Loss | None:
-        """The hang for which a worker was ended since the last look: the trial's, or one of a start phase it plays."""
+        """The hang for which a worker was ended since the last look: the trial's, or one of a start phase it runs."""
         found = None
         for folder in (*self._folder.starts(), self._folder.trial(trial)):
             hangs = read_hangs(folder)
@@ -246,7 +246,7 @@ class _Look(tune.Callback):
         self._next = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Show that a worker plays the trial."""
+        """Show that a worker runs the trial."""
         self._playing.add(trial.trial_id)
         self._sweep.progress.trial_update(trial.trial_id, "running", 0, {})
 

@@ -1,6 +1,6 @@
 """Ends a run on a signal: trials save at their next step and leave, and after a while they are left.
 
-SIGINT, SIGTERM and SIGHUP ask alike. Whoever plays trials reads the note that says so, in whatever process; what does
+SIGINT, SIGTERM and SIGHUP ask alike. Whoever runs trials reads the note that says so, in whatever process; what does
 not leave in time is ended where it stands, and goes on from its last checkpoint when the run is resumed.
 """
 
@@ -62,11 +62,11 @@ class Leave:
 
 @contextmanager
 def leaving(folder: RunFolder) -> Iterator[Leave]:
-    """Turn signals into a wish to leave while the block plays a run; a second one raises at once.
+    """Turn signals into a wish to leave while the block carries out a run; a second one raises at once.
 
     A signal that is ignored (``nohup``) stays ignored. Outside the main thread no signal is caught.
 
-    :raises RunInterrupted: out of the block, where what it plays does not leave in time, or at the second signal
+    :raises RunInterrupted: out of the block, where what it runs does not leave in time, or at the second signal
     """
     folder.leave.unlink(missing_ok=True)  # an earlier driver's
     leave = Leave(folder)

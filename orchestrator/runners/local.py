@@ -1,4 +1,4 @@
-"""Plays the trials of a plan one after another, without Ray: in this process, or where calls may hang in a child."""
+"""Runs the trials of a plan one after another, without Ray: in this process, or where calls may hang in a child."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(
     *,
     held: Fence | None = None,
 ) -> list[TrialResult]:
-    """Play every trial that has not ended yet; called again on the same directory, it resumes.
+    """Run every trial that has not ended yet; called again on the same directory, it resumes.
 
     The caller announces the sweep to observers (``on_sweep_start``, ``on_sweep_end``).
 
@@ -47,18 +47,18 @@ def run(
     :raises KeyboardInterrupt: the run was asked to end, by a signal or the user; it can be resumed
     """
     with driving(directory, held), leaving(RunFolder(directory)) as leave:
-        return play(plan, directory, registry, progress or Silent(), leave)
+        return run_here(plan, directory, registry, progress or Silent(), leave)
 
 
 def run_watched(plan: Plan, directory: Path, progress: Progress, *, held: Fence | None = None) -> list[TrialResult]:
-    """Play as ``run`` does, but in a child process, which is ended where a call of a component does not return.
+    """Run as ``run`` does, but in a child process, which is ended where a call of a component does not return.
 
     :raises LostError: the child was lost once too often
     :raises OrchestratorError: another process drives the run
     :raises KeyboardInterrupt: as ``run``
     """
     with driving(directory, held), leaving(RunFolder(directory)) as leave:
-        supervise.play("local", plan, directory, progress, leave)
+        supervise.run("local", plan, directory, progress, leave)
     found = (read_result(RunFolder(directory).trial(spec.id)) for spec in plan.trials)
     return [result for result in found if result is not None]
 
@@ -66,7 +66,7 @@ def run_watched(plan: Plan, directory: Path, progress: Progress, *, held: Fence 
 def hangs_are_watched(plan: Plan, registry: Registry) -> bool:
     """Whether a run without Ray needs a process that may be ended.
 
-    It does where the file sets a limit, or where components of other distributions play and nobody sits at the terminal
+    It does where the file sets a limit, or where components of other distributions run and nobody sits at the terminal
     who might debug them.
     """
     unseen = sys.stdin is None or not sys.stdin.isatty()
@@ -84,10 +84,10 @@ def _limited(settings: Settings, registry: Registry, unseen: bool) -> bool:
     )
 
 
-def play(
+def run_here(
     plan: Plan, directory: Path, registry: Registry, progress: Progress, leave: Leave, *, watch: bool = False
 ) -> list[TrialResult]:
-    """Play the open trials of a plan one after another; the caller holds the run.
+    """Run the open trials of a plan one after another; the caller holds the run.
 
     :param watch: keep the limits on what may hang
     :raises RunInterrupted: the run was asked to end
@@ -110,10 +110,10 @@ def play(
 def _outcome(
     spec: TrialSpec, directory: Path, plan: Plan, registry: Registry, leave: Leave, watch: bool
 ) -> TrialResult:
-    """Play one trial; whatever it raises ends this trial only."""
+    """Run one trial; whatever it raises ends this trial only."""
     try:
         return run_spec(spec, directory, plan.fingerprint, registry=registry, leaving=leave, watch=watch)
-    except TrialError as error:  # another process plays it, and writes how it ended
+    except TrialError as error:  # another process runs it, and writes how it ended
         return _failed(spec, error)
     except PluginContractError:  # of every trial alike
         raise

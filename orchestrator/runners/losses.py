@@ -31,7 +31,7 @@ _NEXT = {
     Kind.MEMORY: "lower resources.concurrent, schedule.tasks_per_step or the model's size, or give the machine more memory",
     Kind.NODE: "see what ended it (the system's log, out of memory, another user's 'ray stop'), then resume the run",
     Kind.SETUP: "install the same packages on every machine and see Ray's own log, then resume the run",
-    Kind.START: "wait until the machine is less loaded and resume the run, or play it without Ray with --local",
+    Kind.START: "wait until the machine is less loaded and resume the run, or run it without Ray with --local",
     Kind.SILENCE: "see whether the machine is suspended or overloaded, then resume the run",
     Kind.HANG: "see why it does not return, or raise that limit",
     Kind.DRIVER: "see what ended it (the system's log, out of memory), then resume the run",

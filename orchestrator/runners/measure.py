@@ -1,4 +1,4 @@
-"""Measures what a trial costs: plays a few of its steps in a process of its own, and leaves nothing behind."""
+"""Measures what a trial costs: runs a few of its steps in a process of its own, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAST_LINES = 5  # of what a process said that died without an answer
 
 
 def measure(settings: Settings, fingerprint: Mapping[str, str]) -> Measurement:
-    """Play three steps and one small evaluation of a trial with these settings, without its start phase.
+    """Run three steps and one small evaluation of a trial with these settings, without its start phase.
 
     :param fingerprint: of this process's plugins; the measuring process must find the same ones
     :raises TrialError: the steps failed, or cannot be measured; blamed on the plugin at fault
@@ -87,11 +87,11 @@ def shortened(settings: Settings) -> Settings:
 
 
 def main(request: Path, answer: Path) -> None:
-    """The measuring process: play what is asked for, and write what it cost, or why it failed."""
+    """The measuring process: run what is asked for, and write what it cost, or why it failed."""
     asked = json.loads(request.read_text(encoding="utf-8"))
     try:
         spec = TrialSpec.from_json(asked["spec"])
-        found = _play(spec, request.parent, asked["fingerprint"])
+        found = _run(spec, request.parent, asked["fingerprint"])
     except Exception as error:  # whatever it is, whoever asked decides what becomes of it
         found = Failure.of(error)
     kind = "failure" if isinstance(found, Failure) else "measurement"
@@ -121,7 +121,7 @@ def _launch(request: Path, answer: Path) -> tuple[int, str]:
         return code, said.read().decode(errors="replace")
 
 
-def _play(spec: TrialSpec, directory: Path, fingerprint: Mapping[str, str]) -> Measurement | Failure:
+def _run(spec: TrialSpec, directory: Path, fingerprint: Mapping[str, str]) -> Measurement | Failure:
     _refuse_missing_gpus(spec.settings)
     evaluated: list[float] = []
     began = time.perf_counter()

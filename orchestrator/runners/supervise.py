@@ -1,4 +1,4 @@
-"""Plays a run in a child process: hears of its trials, ends it when it must end, starts it anew when it was lost."""
+"""Carries out a run in a child process: hears of its trials, ends it when it must end, starts it anew when it was lost."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 _START = 240.0  # seconds until the child gives its first sign of life; Ray needs 3 to 60
 _SILENCE = 180.0  # seconds between signs of life afterwards, of which there is one a second
 _ENDING = 15.0  # seconds a child that has said its last word may take to end
-_NAMES = {"ray": "Ray", "local": "the trial"}  # what a task plays with, as messages say it
+_NAMES = {"ray": "Ray", "local": "the trial"}  # what a task runs with, as messages say it
 _BACK_OFF = 2.0  # seconds before the child is started anew, doubled each time
 _SLOW_STARTS = 2  # attempts at a start that failed, besides the first
 
 
-def play(task: str, plan: Plan, directory: Path, progress: Progress, leave: Leave) -> None:
-    """Play a run in a child process until it is done.
+def run(task: str, plan: Plan, directory: Path, progress: Progress, leave: Leave) -> None:
+    """Carry out a run in a child process until it is done.
 
     A child that is lost, or loses Ray, is started anew, ``failures.restarts`` times in a row without a trial's end.
 
@@ -49,7 +49,7 @@ def play(task: str, plan: Plan, directory: Path, progress: Progress, leave: Leav
     lost: dict[Kind, int] = {}
     while True:
         child, hangs = _Child(progress, _NAMES[task]), len(_hangs(directory))
-        loss = child.play(task, plan, directory, leave)
+        loss = child.run(task, plan, directory, leave)
         if loss is None:
             return
         loss = next((Loss(Kind.HANG, str(hang)) for hang in _hangs(directory)[hangs:][-1:]), loss)
@@ -84,7 +84,7 @@ class _Child:
         self._loss: Loss | None = None
         self.trials_ended = False
 
-    def play(self, task: str, plan: Plan, directory: Path, leave: Leave) -> Loss | None:
+    def run(self, task: str, plan: Plan, directory: Path, leave: Leave) -> Loss | None:
         """Let it play; None when it finished, else what was lost."""
         with _started(task, plan, directory) as (process, messages):
             ends = self._listen(process, messages, leave)
@@ -136,7 +136,7 @@ class _Child:
             case {"failed": failure, "meant": meant}:
                 made = Failure.from_json(failure)
                 assert made is not None
-                said = made.message if meant else f"the process that plays the run failed: {made.reason}"
+                said = made.message if meant else f"the process that carries out the run failed: {made.reason}"
                 raise caused_by(OrchestratorError(said), made)
 
     def _silent(self, said: str) -> Loss:
@@ -146,8 +146,8 @@ class _Child:
         try:
             code = process.wait(_ENDING)
         except subprocess.TimeoutExpired:
-            return Loss(Kind.DRIVER, "the process that plays the run said nothing more and does not end")
-        said = f"the process that plays the run {losses.ending(code)}"
+            return Loss(Kind.DRIVER, "the process that carries out the run said nothing more and does not end")
+        said = f"the process that carries out the run {losses.ending(code)}"
         return Loss(Kind.DRIVER if self._heard else Kind.START, said)
 
 

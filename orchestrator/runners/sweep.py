@@ -1,6 +1,6 @@
 """A sweep without the machinery that runs it: which trial is next, what a report means, when all is done.
 
-Every change goes through the journal first. A runner (this process, Ray Tune) asks for trials, plays them and hands
+Every change goes through the journal first. A runner (this process, Ray Tune) asks for trials, runs them and hands
 back what they report; a second driver that opens the same directory continues where the first one was killed.
 """
 

@@ -1,4 +1,4 @@
-"""Plays one trial in this process: plugins found again, components built, start phase shared, result written."""
+"""Runs one trial in this process: plugins found again, components built, start phase shared, result written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from orchestrator.plugging.registry import Registry, load_registry
 from orchestrator.runners.named_code import compare_code
 from orchestrator.runners.watchdog import Watchdog
 from orchestrator.runs.atomic import remove
-from orchestrator.runs.fence import FOREVER, playing
+from orchestrator.runs.fence import FOREVER, running
 from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.ledger import Ledger, finite
 from orchestrator.runs.repair import forget_if_damaged
@@ -54,7 +54,7 @@ def run_spec(
     leaving: Callable[[], bool] | None = None,
     watch: bool = False,
 ) -> TrialResult:
-    """Play a trial to its end, from its newest readable checkpoint if there is one.
+    """Run a trial to its end, from its newest readable checkpoint if there is one.
 
     :param fingerprint: of the driver's plugins; None: not compared
     :param report: called with (step, metrics) for each row the sweep's scheduler is to see
@@ -64,7 +64,7 @@ def run_spec(
     :returns: the result, also in ``trials/<id>/result.json``; a trial that failed has status ``failed``, one that the
         scheduler ended early (``report`` raised TrialStopped) has ``stopped``
     :raises PluginContractError: this process found other plugins than the driver, or other code that the run names
-    :raises TrialError: another process plays this trial
+    :raises TrialError: another process runs this trial
     :raises TrialInterrupted: the run was asked to end; the trial saved what it had and has no result
     """
     registry = registry or load_registry()
@@ -79,11 +79,11 @@ def run_spec(
     if leaving():
         raise TrialInterrupted
     folder = run.trial(spec.id)
-    with playing(folder):
-        return _play(spec, run, folder, registry, report, leaving, watch)
+    with running(folder):
+        return _run(spec, run, folder, registry, report, leaving, watch)
 
 
-def _play(
+def _run(
     spec: TrialSpec,
     run: RunFolder,
     folder: TrialFolder,
@@ -219,7 +219,7 @@ def _load_start(
     leaving: Callable[[], bool],
     watch: bool,
 ) -> None:
-    """Give a new trial's policy the weights of the shared start phase, playing the phase first if nobody has."""
+    """Give a new trial's policy the weights of the shared start phase, running the phase first if nobody has."""
     from orchestrator.runs.checkpoint import checkpoints, load_module, read_weights
 
     if settings.start is None or checkpoints(trial.checkpoints):
@@ -232,7 +232,7 @@ def _load_start(
         try:
             weights = read_weights(path)
         except CheckpointError as error:
-            logger.warning("%s; the start phase is played again, from its checkpoint before that", error)
+            logger.warning("%s; the start phase is run again, from its checkpoint before that", error)
             _drop_damaged(TrialFolder(path.parents[1]), path)
             path = _started(settings, run, registry, leaving, watch)
             weights = read_weights(path)
@@ -246,9 +246,7 @@ def _started(settings: Settings, run: RunFolder, registry: Registry, leaving: Ca
     folder = _start_phase(settings, run, registry, leaving, watch).checkpoints
     found = checkpoints(folder)
     if not found:
-        raise CheckpointError(
-            f"the start phase left no checkpoint in {folder}; remove {folder.parent} to play it again"
-        )
+        raise CheckpointError(f"the start phase left no checkpoint in {folder}; remove {folder.parent} to run it again")
     return found[-1]
 
 
@@ -256,7 +254,7 @@ def _drop_damaged(folder: TrialFolder, path: Path) -> None:
     """Remove a start phase's damaged checkpoint with its result, unless another trial has done so already."""
     from orchestrator.runs.checkpoint import read_weights
 
-    with playing(folder, wait=FOREVER):
+    with running(folder, wait=FOREVER):
         try:
             read_weights(path)
         except CheckpointError:
@@ -272,14 +270,14 @@ def _start_phase(
     assert settings.start is not None
     key = plan.start_key(settings)
     folder = run.start(key)
-    with playing(folder, wait=FOREVER):  # others wait until it is over
+    with running(folder, wait=FOREVER):  # others wait until it is over
         done = read_finished(folder)
         if done is None or done.status != "done":
             logger.info("start phase %s: %s steps", key, phase.schedule.steps)
             spec = TrialSpec(
                 id=f"start-{key}", arm="start", seed=settings.start.seed, phase=Phase.START, settings=phase
             )
-            done = _play(spec, run, folder, registry, None, leaving, watch)
+            done = _run(spec, run, folder, registry, None, leaving, watch)
     if done.status != "done":
         said = f"the start phase in {folder.path} failed: {done.error.reason if done.error else 'it left no reason'}"
         raise caused_by(TrialError(said), done.error)

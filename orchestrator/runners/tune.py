@@ -1,6 +1,6 @@
-"""Plays a sweep on Ray Tune, in parallel: Ray lives in a process of its own, so that whatever becomes of it ends no run.
+"""Runs a sweep on Ray Tune, in parallel: Ray lives in a process of its own, so that whatever becomes of it ends no run.
 
-A caller who has started Ray keeps it: the sweep is played in the caller's own process then.
+A caller who has started Ray keeps it: the sweep is run in the caller's own process then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestrator.runs.results import read_result
 def run(
     plan: Plan, directory: Path, *, progress: Progress | None = None, held: Fence | None = None
 ) -> list[TrialResult]:
-    """Play every trial of a plan, in parallel, each in a worker process; continue where an earlier driver ended.
+    """Run every trial of a plan, in parallel, each in a worker process; continue where an earlier driver ended.
 
     A trial that fails does not stop the others. A trial whose worker dies is restarted from its last checkpoint,
     ``failures.restarts`` times, and so is a Ray of our own that is lost.
@@ -43,11 +43,11 @@ def run(
     with driving(directory, held), leaving(folder) as leave:
         try:
             if not _callers_own():
-                supervise.play("ray", plan, directory, progress, leave)
+                supervise.run("ray", plan, directory, progress, leave)
             else:
                 from orchestrator.runners import driver
 
-                if not driver.play(plan, directory, progress, Unwatched()):
+                if not driver.run(plan, directory, progress, Unwatched()):
                     raise leave.interrupted()
         finally:
             shutil.rmtree(folder.scratch, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The worker's side of a sweep on Ray Tune: plays one trial after another in a process that is kept."""
+"""The worker's side of a sweep on Ray Tune: runs one trial after another in a process that is kept."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 _UNWIND_WAIT = 300.0  # seconds a stopped trial may take to clean up
 
 
-class PlayTrial(Trainable):
-    """Plays a trial in a thread that waits at each report until the driver has judged it.
+class TrialWorker(Trainable):
+    """Runs a trial in a thread that waits at each report until the driver has judged it.
 
     A step of Tune's is one message: a report or the end. Since the trial stands still in between, an early stop takes
     effect at the very step that was judged, and every report the trial went past is in the driver's journal.
@@ -125,7 +125,7 @@ def _return_memory() -> None:
     """Give back to the system what a trial freed.
 
     glibc keeps a heap per thread and gives little of it back by itself; each trial has a thread of its own, so a worker
-    would grow with every trial it plays. Elsewhere there is nothing to ask.
+    would grow with every trial it runs. Elsewhere there is nothing to ask.
     """
     gc.collect()  # components refer to each other
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -143,7 +143,7 @@ def _registry() -> Registry:
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
-    """Keep what the process logs while the trial plays, plugins' and libraries' messages too; Ray does not show it."""
+    """Keep what the process logs while the trial runs, plugins' and libraries' messages too; Ray does not show it."""
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

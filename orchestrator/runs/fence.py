@@ -69,11 +69,11 @@ def driving(directory: Path, held: Fence | None = None) -> Iterator[Fence]:
 
 
 @contextmanager
-def playing(folder: TrialFolder, wait: float | None = None) -> Iterator[Fence]:
-    """Hold a trial, as the one that plays it.
+def running(folder: TrialFolder, wait: float | None = None) -> Iterator[Fence]:
+    """Hold a trial, as the one that runs it.
 
     :param wait: seconds for who holds it to let go; None: as long as the worker of a killed driver lives on;
-        ``FOREVER`` for a start phase that others play too
+        ``FOREVER`` for a start phase that others run too
     :raises TrialError: another process keeps it, or its folder cannot be locked
     """
     wait = _TRIAL_WAIT if wait is None else wait
@@ -81,7 +81,7 @@ def playing(folder: TrialFolder, wait: float | None = None) -> Iterator[Fence]:
         if isinstance(taken, Fence):
             yield taken
             return
-    raise TrialError(f"{folder.path} was still being played by {taken}, after {wait:.0f} s; end that process first")
+    raise TrialError(f"{folder.path} was still being run by {taken}, after {wait:.0f} s; end that process first")
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class TrialFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that plays the trial; see :mod:`orchestrator.runs.fence`."""
+        """Held by the process that runs the trial; see :mod:`orchestrator.runs.fence`."""
         return self.path / ".lock"
 
     @property
@@ -108,7 +108,7 @@ class RunFolder:
 
     @property
     def leave(self) -> Path:
-        """There while the run is asked to end: who plays trials saves at the next step and leaves."""
+        """There while the run is asked to end: who runs trials saves at the next step and leaves."""
         return self.path / ".leave"
 
     @property

@@ -1,4 +1,4 @@
-"""What becomes of a trial whose rows were damaged: it is played again, since no other trial can measure what is lost."""
+"""What becomes of a trial whose rows were damaged: it is run again, since no other trial can measure what is lost."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def forget_if_damaged(folder: TrialFolder, *, every_step: bool) -> None:
     if folder.metrics.exists():
         folder.metrics.replace(kept)
     remove(folder.checkpoints)
-    logger.warning("%s. The trial is played again from its beginning; what was left of its rows: %s", reason, kept)
+    logger.warning("%s. The trial is run again from its beginning; what was left of its rows: %s", reason, kept)
 
 
 def _step(row: dict) -> int:

@@ -40,13 +40,13 @@ def read_result(folder: TrialFolder, damage: list[str] | None = None) -> TrialRe
 
 
 def read_finished(folder: TrialFolder) -> TrialResult | None:
-    """The result of a trial that need not be played again; None: it has not ended well, or its files were damaged."""
+    """The result of a trial that need not be run again; None: it has not ended well, or its files were damaged."""
     result = read_result(folder)
     if result is None or result.status not in FINISHED:
         return None
     damage = damage_of_rows(folder, result.step)
     if damage is not None:
-        logger.warning("%s. The trial had ended; it is played again", damage)
+        logger.warning("%s. The trial had ended; it is run again", damage)
         return None
     return result
 

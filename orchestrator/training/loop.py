@@ -41,13 +41,13 @@ logger = logging.getLogger(__name__)
 
 @hookimpl(trylast=True)
 def run_trial(trial: Trial, components: Components) -> TrialResult:
-    """Play the procedure ``train``.
+    """Run the procedure ``train``.
 
-    :raises ConfigError: no plugin plays the procedure the experiment asks for
+    :raises ConfigError: no plugin runs the procedure the experiment asks for
     """
     procedure = trial.settings.procedure
     if procedure != "train":
-        raise ConfigError([Problem("procedure", f"no installed plugin plays {procedure!r}; the core plays 'train'")])
+        raise ConfigError([Problem("procedure", f"no installed plugin runs {procedure!r}; the core runs 'train'")])
     return Training(trial, components).run()
 
 

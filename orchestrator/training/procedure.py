@@ -9,7 +9,7 @@ from orchestrator.contract.types import TrialResult
 
 @hookimpl(trylast=True)
 def run_trial(trial: Trial, components: Components) -> TrialResult:
-    """Play the procedure ``train``."""
+    """Run the procedure ``train``."""
     from orchestrator.training import loop
 
     return loop.run_trial(trial, components)

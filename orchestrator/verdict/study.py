@@ -59,7 +59,7 @@ def _why_none(study: Study) -> str:
     """Why no trial has a say."""
     failed = sum(trial.status == "failed" for trial in study.confirmations)
     if failed and study.ended:
-        return f"All {failed} trials that enter the verdict failed; orchestrator resume plays them again."
+        return f"All {failed} trials that enter the verdict failed; orchestrator resume runs them again."
     if failed:
         return f"No trial that enters the verdict has finished yet; {failed} failed."
     return "No trial that enters the verdict has finished yet."

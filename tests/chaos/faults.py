@@ -38,7 +38,7 @@ def _find(command: psutil.Process, who: str) -> psutil.Process | None:
 
 _WHO = {
     "driver": "orchestrator.runners.child",
-    "worker": "ray::PlayTrial",
+    "worker": "ray::TrialWorker",
     "raylet": "raylet/raylet",
     "gcs": "gcs_server",
 }

@@ -1,4 +1,4 @@
-"""One damaged file ends neither driver nor report: its trial is played again, or fails with its reason; the others go on."""
+"""One damaged file ends neither driver nor report: its trial is run again, or fails with its reason; the others go on."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_rows_that_end_before_the_checkpoint_are_played_again(plan, whole, run, 
 
     assert first.status == "done"
     assert _same(run, whole, "grpo-s0")
-    assert "and the newest checkpoint is of step 6. The trial is played again from its beginning" in caplog.text
+    assert "and the newest checkpoint is of step 6. The trial is run again from its beginning" in caplog.text
     assert (folder / "metrics.jsonl.damaged").read_text() == "".join(rows[:5])
 
 
@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_of_a_shared_start_is_made_again(tmp_path, caplog):
 
     assert [result.status for result in results] == ["done", "done"]
     assert ladder.steps_of(tmp_path / "trials" / "grpo-s0") == rows
-    assert "the start phase is played again" in caplog.text
+    assert "the start phase is run again" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -15,7 +15,7 @@ _last_step: dict[Path, int] = {}  # written by this process, by trial directory
 def append(trial: Trial, step: int, groups: Sequence[RolloutGroup]) -> None:
     """Write the first ``tracking.transcripts`` groups of a step, and as many of the failed ones.
 
-    A trial resumed from a checkpoint plays the steps after it again: what an earlier process wrote of them goes.
+    A trial resumed from a checkpoint runs the steps after it again: what an earlier process wrote of them goes.
     """
     wanted = trial.settings.tracking.transcripts
     ledger = Ledger(TrialFolder(trial.directory).rollouts)

@@ -462,8 +462,8 @@ BAD = {  # kind: (text, with `> ` before settings of the command line; path; par
     "searched value out of bounds": (GOOD + "search: {optimizer.lr: {uniform: [0, 1]}}", "search.optimizer.lr", "greater than 0"),
     "searched environment": (GOOD + "search: {environment.count: {int: [1, 2]}}", "search.environment.count", "cannot be searched"),
     "unsafe name": (GOOD + "> name=a/b", "name", "match pattern"),
-    "several workers": (GOOD + "resources: {workers: 2}", "resources.workers", "not played yet"),
-    "procedure nobody plays": (GOOD + "procedure: tournament", "procedure", "no installed plugin plays"),
+    "several workers": (GOOD + "resources: {workers: 2}", "resources.workers", "not run yet"),
+    "procedure nobody plays": (GOOD + "procedure: tournament", "procedure", "no installed plugin runs"),
 }  # fmt: skip
 
 

@@ -239,7 +239,7 @@ def test_a_run_whose_trials_have_all_failed_says_so(tmp_path):
     _, why = judge_study(Study.read(failed))
     _, partly_why = judge_study(Study.read(partly))
 
-    assert why == "All 2 trials that enter the verdict failed; orchestrator resume plays them again."
+    assert why == "All 2 trials that enter the verdict failed; orchestrator resume runs them again."
     assert partly_why == "No trial that enters the verdict has finished yet; 1 failed."
 
 

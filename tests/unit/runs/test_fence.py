@@ -24,7 +24,7 @@ from orchestrator.errors import OrchestratorError, TrialError
 from orchestrator.plugging.registry import load_registry
 from orchestrator.runners import local
 from orchestrator.runs import fence
-from orchestrator.runs.fence import driving, playing
+from orchestrator.runs.fence import driving, running
 from orchestrator.runs.layout import RunFolder, TrialFolder
 from orchestrator.runs.store import save_plan
 from orchestrator.testing import make_plan, make_settings
@@ -105,10 +105,10 @@ def test_two_threads_of_a_process_exclude_each_other(tmp_path):
     folder, order = TrialFolder(tmp_path / "trials" / "a"), []
 
     def play():
-        with playing(folder):
+        with running(folder):
             order.append("second")
 
-    with playing(folder):
+    with running(folder):
         thread = threading.Thread(target=play)
         thread.start()
         time.sleep(0.3)
@@ -120,8 +120,8 @@ def test_two_threads_of_a_process_exclude_each_other(tmp_path):
 
 def test_a_trial_somebody_keeps_is_an_error_that_names_him(tmp_path):
     folder = TrialFolder(tmp_path / "trials" / "a")
-    said = rf"still being played by process {os.getpid()} on .*, after 0 s"
-    with playing(folder), pytest.raises(TrialError, match=said), playing(folder, wait=0.0):
+    said = rf"still being run by process {os.getpid()} on .*, after 0 s"
+    with running(folder), pytest.raises(TrialError, match=said), running(folder, wait=0.0):
         pass
 
 
@@ -172,11 +172,11 @@ def test_a_trial_that_another_process_plays_is_not_played_beside_it(tmp_path, mo
     plan = dataclasses.replace(make_plan(name="p"), trials=specs, fingerprint=registry.manager.fingerprint())
     folder = RunFolder(tmp_path).trial("a")
 
-    with playing(folder):
+    with running(folder):
         taken, other = local.run(plan, tmp_path, registry)
 
     assert taken.status == "failed"
-    assert "still being played by process" in taken.error.message
+    assert "still being run by process" in taken.error.message
     assert [path.name for path in folder.path.iterdir()] == [".lock"]
     assert other.trial == "b"
     assert RunFolder(tmp_path).trial("b").result.exists()
