@@ -79,6 +79,7 @@ def _show(error: BaseException) -> None:
 _HINTS = {
     errno.ENOSPC: ": the disk is full; make room, then resume",
     errno.EDQUOT: ": the quota is used up; make room, then resume",
+    errno.EFBIG: ": larger than this process may write; raise the limit (ulimit -f), then resume",
     errno.EACCES: ": this user may not; choose another folder, or change its permissions",
     errno.EROFS: ": nothing can be written there; choose another folder",
 }

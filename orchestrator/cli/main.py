@@ -25,7 +25,7 @@ from typer.core import TyperGroup
 from orchestrator import __version__
 from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
 from orchestrator.cli.guard import ENDED_BY, FAILED, guarded, show_tracebacks
-from orchestrator.cli.making import make_plan, say_what_is_imported, still_the_same
+from orchestrator.cli.making import begin, make_plan, say_what_is_imported, still_the_same
 from orchestrator.cli.plugins import plugins
 from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
 
@@ -99,7 +99,6 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run an experiment, and say which arm is better."""
-    from orchestrator.runs import machine, store
     from orchestrator.runs.fence import driving
 
     plan, registry = make_plan(file, settings or [], imports=True)
@@ -107,8 +106,7 @@ def run(
     _refuse_broken(plan, registry, no_check)
     directory = _new_directory(runs, plan.name)
     with driving(directory) as held:
-        store.save_plan(plan, directory)
-        machine.record(directory)
+        begin(plan, directory)
         _carry_out(plan, directory, registry, held, local=local, as_json=as_json)
 
 

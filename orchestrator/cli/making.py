@@ -72,6 +72,23 @@ def still_the_same(plan: Plan, registry: Registry, *, accept_changes: bool) -> P
     return dataclasses.replace(plan, fingerprint=now, code=code)
 
 
+def begin(plan: Plan, directory: Path) -> None:
+    """Write down what a new run is; where that cannot be written, nothing of the run is left.
+
+    :raises ConfigError: it cannot
+    """
+    from orchestrator.runs import machine, store
+    from orchestrator.runs.atomic import remove
+
+    try:
+        store.save_plan(plan, directory)
+    except OSError as error:
+        remove(directory)
+        said = f"a run cannot be begun here: {error.strerror}; make room, or choose another --runs, and run again"
+        raise ConfigError([Problem(str(directory), said)]) from error
+    machine.record(directory)
+
+
 def _ask_for_secrets(plan: Plan, registry: Registry) -> None:
     """See that what a run needs and does not keep is there; a terminal is asked for it.
 

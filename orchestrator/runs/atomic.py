@@ -37,13 +37,28 @@ def written_aside(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        with naming(path, aside):
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path, aside: Path | None = None) -> Iterator[None]:
+    """Let errors of the system name the file that was to be written: a full disk names none.
+
+    :param aside: what stands for the file until it is whole
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, None if aside is None else str(aside)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync(*paths: Path) -> None:

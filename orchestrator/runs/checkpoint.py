@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ def save_checkpoint(folder: Path, step: int, policy: Any, state: Mapping[str, An
     target = folder / f"step-{step:06d}"
     with folder_aside(target) as aside:
         if hasattr(policy, "export"):
-            policy.export(aside)
+            with _disk_errors(aside):
+                policy.export(aside)
         module = module_tensors(policy.module)
         _save_tensors(module, aside / (MODULE if _holds_others(aside / MODEL, module) else MODEL))
         tensors: dict[str, Tensor] = {}
@@ -245,7 +247,14 @@ def _join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
+    with _disk_errors(path):
         save_file(tensors, path)
-    except SafetensorError as error:  # what it makes of a full disk
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn what safetensors makes of a full disk into an error of the system."""
+    try:
+        yield
+    except SafetensorError as error:
         raise OSError(f"{path}: {error}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.contract.plan import Rows
-from orchestrator.runs.atomic import written_aside
+from orchestrator.runs.atomic import naming, written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Ledger:
         if not rows:
             return
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        with self.path.open("ab") as file:
+        with naming(self.path), self.path.open("ab") as file:
             file.write(text.encode())
 
     def rows(self) -> Iterator[dict[str, Any]]:

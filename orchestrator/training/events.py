@@ -34,4 +34,5 @@ class Events:
             if (info.name, hook) not in self._logged:
                 self._logged.add((info.name, hook))
                 failure = Failure.of(error)
-                logger.warning("a plugin was passed over: %s\n%s", failure, failure.traceback)
+                where = "" if isinstance(error, OSError) else f"\n{failure.traceback}"  # a disk's errors say it all
+                logger.warning("a plugin was passed over: %s%s", failure, where)
