@@ -127,7 +127,7 @@ def test_every_account_names_plugin_type_and_reason_once(mine, tmp_path, caplog,
 
     logged = [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
     terminal = "\n".join([done.stdout, done.stderr, *logged])
-    page = (run / "report.html").read_text().replace("&#x27;", "'")
+    page = (run / "report.html").read_text().replace("&#39;", "'")
     shown = re.sub(r"<pre>.*?</pre>", "", page, flags=re.S)
     for account in (terminal, shown, (run / "report.md").read_text()):
         assert account.count("ValidationError") == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.experiment.search import flatten, problems, space
+from orchestrator.experiment.search import flatten, problems, repeated, space
 
 SEARCH = {
     "optimizer.lr": {"loguniform": [1e-5, 1e-3]},
@@ -122,3 +122,24 @@ def test_words_with_bad_arguments_are_reported_at_their_path(spec, expected):
 
     assert problem.path == "search.optimizer.lr"
     assert expected in problem.message
+
+
+def test_an_option_named_twice_is_refused_nested_or_dotted():
+    spec = {"choice": [0.1, 0.2]}
+
+    found = [str(one) for one in repeated({"optimizer": {"lr": spec}, "optimizer.lr": spec, "update.epochs": spec})]
+
+    assert found == ["search.optimizer.lr: named twice; write it once"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_section_and_an_option_in_it_are_not_both_searched(order):
+    pairs = [
+        ("optimizer", {"choice": [{"lr": 0.1}]}),
+        ("optimizer.lr", {"choice": [0.1]}),
+        ("optimizers", {"choice": [1]}),
+    ]
+
+    found = [str(one) for one in problems(dict(pairs[::order]))]
+
+    assert found == ["search.optimizer.lr: lies in optimizer, which is searched too; search one of the two"]
