@@ -99,7 +99,8 @@ class _Guards:
         return self._named(schema) if "ref" in schema else self._inside(schema)
 
     def _named(self, schema: Mapping[str, Any]) -> CoreSchema:
-        ref = f"{schema['ref']}:strict"
+        name, _, number = schema["ref"].rpartition(":")  # pydantic's way: name and identity, the name for JSON Schema
+        ref = f"{name}Strict:{number}"
         if ref not in self._defined:
             self._defined[ref] = None  # it may hold itself
             bare = {key: value for key, value in schema.items() if key != "ref"}
@@ -142,7 +143,14 @@ class _Guards:
 
 
 def _has_its_own_guards(schema: Mapping[str, Any]) -> bool:
-    return schema.get("type") == "model" or bool((schema.get("metadata") or {}).get("strict_model"))
+    """Whether a schema needs no guard of ours: a model, with validators around it or not, a guard, or names alone."""
+    if (schema.get("metadata") or {}).get("strict_model"):
+        return True
+    while schema.get("type") in ("function-after", "function-before", "function-wrap"):
+        schema = schema["schema"]
+    if schema.get("type") == "enum":
+        return not any(isinstance(member.value, int | float) for member in schema["members"])
+    return schema.get("type") == "model"
 
 
 def loose(model: type[BaseModel]) -> list[type]:

@@ -37,7 +37,7 @@ def objective(**options):
 
 def free(**options):
     """Without bounds: nothing is ever clipped."""
-    return objective(clip_low=float("inf"), clip_high=float("inf"), **options)
+    return objective(clip_low=1e30, clip_high=1e30, **options)
 
 
 class Net:

@@ -45,7 +45,7 @@ def test_a_journal_whose_trial_leads_elsewhere_is_refused(run, name):
 def test_folders_of_trials_and_start_phases_lie_in_the_run(tmp_path, name):
     folder = RunFolder(tmp_path)
 
-    for place in (folder.trial, folder.start, folder.start_lock):
+    for place in (folder.trial, folder.start):
         with pytest.raises(ValueError, match="leads out of the run"):
             place(name)
 
