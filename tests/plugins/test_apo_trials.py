@@ -4,7 +4,6 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -40,15 +39,20 @@ objective: {momentum: 0.6}
 CLOCK = ("seconds", "time/")
 
 
+JUDGE = "def like(task, answers):\n    return [sum(map(ord, answer)) % 17 / 4 for answer in answers]\n"
+
+
 @pytest.fixture(autouse=True)
-def judge(monkeypatch):
-    module = ModuleType("judge_of_apo")
-    module.like = lambda task, answers: [sum(map(ord, answer)) % 17 / 4 for answer in answers]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+def judge(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("judges")
+    (folder / "judge_of_apo.py").write_text(JUDGE)
+    monkeypatch.syspath_prepend(str(folder))
+    yield
+    sys.modules.pop("judge_of_apo", None)
 
 
 def make(*overrides):
-    return plans.make(parse_experiment(EXPERIMENT, overrides), registry())
+    return plans.make(parse_experiment(EXPERIMENT, overrides), registry(), imports=True)
 
 
 def run(plan, directory) -> Path:

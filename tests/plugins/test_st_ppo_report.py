@@ -188,8 +188,8 @@ def write(directory, arms):
     return make_study(
         directory,
         (
-            (TrialSpec(id=f"{arm}-s{seed}", arm=arm, seed=seed, settings=settings(objective)), list(rows(success)))
-            for arm, (objective, success) in arms.items()
+            (TrialSpec(id=f"{place}-s{seed}", arm=arm, seed=seed, settings=settings(objective)), list(rows(success)))
+            for place, (arm, (objective, success)) in enumerate(arms.items())
             for seed in range(2)
         ),
     )
