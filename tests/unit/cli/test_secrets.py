@@ -25,6 +25,7 @@ rewards: [{use: judge}]
 schedule: {steps: 1, tasks_per_step: 1}
 sampling: {max_tokens: 2, max_turns: 1}
 evaluation: {tasks: 1, samples: 1, first: false}
+failures: {step_seconds: 0, reward_seconds: 0}  # so that nobody need watch, from a process beside
 tracking: {enabled: false, experiment: "${oc.env:TOWN}"}
 """
 PLUGIN = """
@@ -115,13 +116,21 @@ def kept(folder):
 )
 def test_a_secret_is_used_and_not_kept(asked, tmp_path, setting, shown):
     planned = asked("plan", "town.yaml", setting)
-    done = asked("run", "town.yaml", "--local", setting)
+    done = asked("run", "town.yaml", "--local", "--no-check", setting)  # the check has tests of its own
     [run] = (tmp_path / "runs").iterdir()
 
     assert done.exit_code == 0, done.output
     assert shown in (run / "plan.json").read_text()
     assert "hunter2" not in kept(run) + done.output + planned.output
     assert json.loads((run / "plan.json").read_text())["trials"][0]["config"]["tracking"]["experiment"] == "Bath"
+
+
+def test_a_process_that_runs_the_trial_beside_finds_the_secret_too(asked, tmp_path):
+    done = asked("run", "town.yaml", "--local", "rewards.0.token=hunter2", "failures.reward_seconds=600")
+
+    [run] = (tmp_path / "runs").iterdir()
+    assert done.exit_code == 0, done.output
+    assert "hunter2" not in kept(run) + done.output
 
 
 def test_an_arms_own_secret_is_not_kept_either(asked):
