@@ -12,7 +12,7 @@ EXTRAS := test,docs,gymnasium,dispatch,lora,superhf,textworld
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: help setup quickstart test chaos lint format docs clean
+.PHONY: help setup quickstart test faults chaos lint format docs clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -35,6 +35,9 @@ test: setup  ## Run the test suite, as many tests at once as there are cores
 
 chaos: setup  ## Try a few faults at random on small sweeps, and compare what is resumed with unbroken runs
 	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),6) --seed $(or $(SEED),1)
+
+faults: setup  ## Lose Ray, its workers and drivers, one test after another (about 5 minutes)
+	$(BIN)/python -m pytest -n 0 -m faults
 
 lint: setup  ## Check style, types and the order of imports
 	$(BIN)/ruff check .
