@@ -48,7 +48,7 @@ class Session:
         self._environment = _environment(self._folder)
 
     def tried(self) -> dict[int, dict[str, Any]]:
-        """Outcomes by number, of this session's seed."""
+        """Outcomes by number, of this seed."""
         if not self._log.exists():
             return {}
         rows = [json.loads(line) for line in self._log.read_text().splitlines()]

@@ -117,10 +117,8 @@ def test_proposals_are_those_of_earlier_versions():
     ],
 )
 def test_what_a_sampler_does_not_take_is_refused_with_the_nearest_it_does(options, path, expected):
-    with pytest.raises(ConfigError) as caught:
-        REGISTRY.build("searcher", "optuna", options)
+    problem = _refused("searcher", "optuna", options)
 
-    (problem,) = caught.value.problems
     assert problem.path == path
     assert expected in problem.message
 
@@ -131,6 +129,14 @@ def test_a_sampler_whose_package_is_missing_is_refused_by_name(monkeypatch):
     (said,) = _said({"sampler": "CmaEsSampler"}, {"a": {"uniform": [0, 1]}, "b": {"uniform": [0, 1]}})
 
     assert said == "CmaEsSampler needs the package cmaes, which is not installed; pip install cmaes"
+
+
+def _refused(role, name, options):
+    """The one problem for which a component is not built."""
+    with pytest.raises(ConfigError) as caught:
+        REGISTRY.build(role, name, options)
+    (problem,) = caught.value.problems
+    return problem
 
 
 def _said(options, search, goals=1):
@@ -263,10 +269,8 @@ def test_pruners_that_write_on_trials_are_told_again_what_they_wrote():
     ],
 )
 def test_what_a_pruner_does_not_take_is_refused_with_the_nearest_it_does(options, path, expected):
-    with pytest.raises(ConfigError) as caught:
-        REGISTRY.build("scheduler", "optuna_pruner", options)
+    problem = _refused("scheduler", "optuna_pruner", options)
 
-    (problem,) = caught.value.problems
     assert problem.path == path
     assert expected in problem.message
 
