@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.contract.component import Role
+from orchestrator.contract.roles import Environment
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import Action, Rollout, RolloutGroup, RolloutRequest, Score, Split, Task, Turn
 from orchestrator.plugging.locating import code_named
@@ -45,10 +46,11 @@ def estimate(settings: Settings, registry: Registry) -> Estimate:
     A sampler that adapts to scores is answered with every second rollout right, so its figure is a middle course.
     """
     schedule, evaluation = settings.schedule, settings.evaluation
-    measured, tasks = evaluations(settings, schedule.steps), _held_out(settings, registry)
+    environment = _askable(settings, registry)
+    measured, tasks = evaluations(settings, schedule.steps), _held_out(settings, environment)
     return Estimate(
         steps=schedule.steps,
-        rollouts_per_step=_rollouts_per_step(settings, registry) if schedule.steps else 0,
+        rollouts_per_step=_rollouts_per_step(settings, environment, registry) if schedule.steps else 0,
         evaluations=measured,
         evaluation_tasks=tasks,
         evaluation_rollouts=measured * tasks * evaluation.samples,
@@ -66,12 +68,19 @@ def evaluations(settings: Settings, steps: int) -> int:
     return due + (not last_is_due) + first
 
 
-def _held_out(settings: Settings, registry: Registry) -> int:
+def _askable(settings: Settings, registry: Registry) -> Environment | None:
+    """The environment, to be asked for tasks; None where nobody asks, or to build it would import named code."""
+    if (settings.procedure != "train" and settings.sampler is None) or names_code(settings, registry):
+        return None
+    built: Environment = registry.build("environment", settings.environment.use, settings.environment.options)
+    return built
+
+
+def _held_out(settings: Settings, environment: Environment | None) -> int:
     """How many tasks an evaluation has; as many as asked for where the environment cannot be asked, or is slow to say."""
     wanted = settings.evaluation.tasks
-    if settings.procedure != "train" or names_code(settings, registry):
+    if settings.procedure != "train" or environment is None:
         return wanted
-    environment = registry.build("environment", settings.environment.use, settings.environment.options)
     there, until = 0, time.monotonic() + _MOST_SECONDS
     for _ in itertools.islice(environment.tasks(Split.EVAL), wanted):
         there += 1
@@ -80,12 +89,9 @@ def _held_out(settings: Settings, registry: Registry) -> int:
     return there
 
 
-def _rollouts_per_step(settings: Settings, registry: Registry) -> int | None:
-    if settings.sampler is None:
+def _rollouts_per_step(settings: Settings, environment: Environment | None, registry: Registry) -> int | None:
+    if settings.sampler is None or environment is None:
         return None
-    if names_code(settings, registry):
-        return None  # to ask would import it
-    environment = registry.build("environment", settings.environment.use, settings.environment.options)
     sampler = registry.build("sampler", settings.sampler.use, settings.sampler.options)
     wanted = settings.schedule.tasks_per_step
     tasks = list(itertools.islice(environment.tasks(Split.TRAIN), min(wanted, _MOST_ASKED)))
