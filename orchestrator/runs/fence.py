@@ -23,6 +23,7 @@ from orchestrator.runs.layout import RunFolder, TrialFolder
 
 FOREVER = math.inf
 _LOOKS = 0.1  # seconds between attempts to take what somebody holds
+_DRIVER_WAIT = 2.0  # seconds; what a killed driver forked lets go once it gets to run
 _TRIAL_WAIT = 120.0  # seconds; a worker whose driver was killed lives on for a few
 _TRIES = 100  # at a lock file that others keep removing
 
@@ -58,7 +59,7 @@ def driving(directory: Path, held: Fence | None = None) -> Iterator[Fence]:
     if held is not None:
         yield held
         return
-    with _holding(RunFolder(directory).lock, 0.0) as taken:
+    with _holding(RunFolder(directory).lock, _DRIVER_WAIT) as taken:
         if isinstance(taken, Fence):
             yield taken
             return

@@ -52,10 +52,10 @@ import os, signal, sys, time
 from pathlib import Path
 from orchestrator.runs.fence import driving
 with driving(Path(sys.argv[1])):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+    driver = os.getpid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        os.kill(driver, signal.SIGKILL)
     time.sleep(60)
 """
 
@@ -88,6 +88,19 @@ def test_a_killed_driver_holds_nothing_even_where_a_fork_of_it_lives_on(tmp_path
             assert held.attempt == 2
     finally:
         os.kill(orphan, signal.SIGKILL)
+
+
+def test_a_lock_that_is_let_go_in_a_moment_is_waited_for(tmp_path):
+    """A driver killed as it forks leaves a process that has not yet run, and holds the file until it does."""
+    with driving(tmp_path):
+        heir = os.open(RunFolder(tmp_path).lock, os.O_RDWR)
+    fcntl.flock(heir, fcntl.LOCK_EX)
+    timer = threading.Timer(0.4, os.close, [heir])
+    timer.start()
+
+    with driving(tmp_path) as held:
+        assert held.attempt == 2
+    timer.join()
 
 
 def test_a_fork_does_not_let_go_what_its_parent_holds(tmp_path):
