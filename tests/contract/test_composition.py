@@ -82,8 +82,13 @@ ADVANTAGES = ("none", *(name for name in REGISTRY.names("advantage") if name != 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("advantage", ADVANTAGES)
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    ("world", "sampler"),
+    [
+        pytest.param(world, sampler, marks=pytest.mark.xdist_group(f"{world}+{sampler}"))  # which are judged at once
+        for world, sampler in itertools.product(WORLDS, SAMPLERS)
+    ],
+)
 def test_a_combination_trains_or_is_refused_before_it_starts(world, sampler, advantage, objective, tmp_path):
     specs, refused = judged(world, sampler)
     arm = f"{sampler}+{advantage}+{objective}"

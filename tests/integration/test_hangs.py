@@ -120,7 +120,6 @@ def test_a_trial_that_was_ended_for_its_budget_ends_where_it_was_saved(tmp_path)
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 @pytest.mark.faults
-@pytest.mark.xdist_group("ray")
 def test_under_ray_the_worker_is_ended_and_the_other_trials_go_on(tmp_path):
     pytest.importorskip("ray")
     arms = {"hanging": {}, "calm": {"environment": {"quality": 0.4}}}

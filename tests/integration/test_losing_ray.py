@@ -15,7 +15,7 @@ from orchestrator.runs.layout import RunFolder
 
 pytest.importorskip("ray")
 psutil = pytest.importorskip("psutil")
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
 FAILING_SHUTDOWN = """
 import sys, threading, time

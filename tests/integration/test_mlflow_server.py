@@ -23,7 +23,7 @@ from orchestrator.testing import make_plan
 mlflow = pytest.importorskip("mlflow")
 pytest.importorskip("ray")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("mlflow server")]
 
 
 class Server:

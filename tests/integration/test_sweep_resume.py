@@ -18,7 +18,7 @@ from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SWEEP = ladder.experiment(
     {"bonus": 1.0, "seconds": 0.005},

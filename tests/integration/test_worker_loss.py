@@ -9,7 +9,7 @@ from orchestrator.runs.layout import TrialFolder
 from orchestrator.runs.results import read_result
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_killed_worker_restarts_from_its_checkpoint_and_a_failing_trial_stops_no_other(tmp_path):

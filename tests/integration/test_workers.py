@@ -7,15 +7,24 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two workers")]
 
 SCRIPT = Path(__file__).with_name("two_workers.py")
+RECIPES = {name: [f"recipe={name}"] for name in ("grpo", "dr_grpo", "dapo")}
+PROBED = [
+    "recipe=so_grpo",
+    "schedule.epochs=2",
+    "objective.correction=one_plus",
+    "objective.kl_weight=0.0",
+    "optimizer.max_grad_norm=null",
+]
 
 
-def _train(size: int, store: Path, *asked: str) -> dict:
+def _train(size: int, store: Path) -> dict[str, dict]:
+    cases = json.dumps({**RECIPES, "probed": PROBED})
     started = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(size), str(store), *asked], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(SCRIPT), str(rank), str(size), str(store), cases], stdout=subprocess.PIPE, text=True
         )
         for rank in range(size)
     ]
@@ -24,30 +33,25 @@ def _train(size: int, store: Path, *asked: str) -> dict:
     return json.loads(outputs[0].splitlines()[-1])
 
 
-@pytest.mark.parametrize("recipe", ["grpo", "dr_grpo", "dapo"])
-def test_the_step_does_not_depend_on_the_number_of_workers(tmp_path, recipe):
-    alone = _train(1, tmp_path / "alone", recipe)
-
-    shared = _train(2, tmp_path / "shared", recipe)
-
-    assert shared["weights"] == pytest.approx(alone["weights"], abs=1e-6)
-    assert shared["norm"] == pytest.approx(alone["norm"], rel=1e-4)
-    assert alone["norm"] > 1e-3
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return _train(1, tmp_path_factory.mktemp("alone") / "store")
 
 
-def test_norms_of_probes_do_not_depend_on_the_number_of_workers(tmp_path):
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return _train(2, tmp_path_factory.mktemp("shared") / "store")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_step_does_not_depend_on_the_number_of_workers(alone, shared, recipe):
+    assert shared[recipe]["weights"] == pytest.approx(alone[recipe]["weights"], abs=1e-6)
+    assert shared[recipe]["norm"] == pytest.approx(alone[recipe]["norm"], rel=1e-4)
+    assert alone[recipe]["norm"] > 1e-3
+
+
+def test_norms_of_probes_do_not_depend_on_the_number_of_workers(alone, shared):
     """Two passes over rollouts on the same weights: in the first nothing is clipped, so a probe has no gradient."""
-    asked = (
-        "so_grpo",
-        "schedule.epochs=2",
-        "objective.correction=one_plus",
-        "objective.kl_weight=0.0",
-        "optimizer.max_grad_norm=null",
-    )
-
-    alone = _train(1, tmp_path / "alone", *asked)
-    shared = _train(2, tmp_path / "shared", *asked)
-
-    assert shared["weights"] == pytest.approx(alone["weights"], abs=1e-6)
-    assert shared["clipped_norm"] == pytest.approx(alone["clipped_norm"], rel=1e-4)
-    assert alone["clipped_norm"] > 1e-3
+    assert shared["probed"]["weights"] == pytest.approx(alone["probed"]["weights"], abs=1e-6)
+    assert shared["probed"]["clipped_norm"] == pytest.approx(alone["probed"]["clipped_norm"], rel=1e-4)
+    assert alone["probed"]["clipped_norm"] > 1e-3

@@ -1,4 +1,5 @@
-"""One of the workers of ``test_workers.py``: trains on its share of a batch and prints the weights it ends with."""
+"""One of the workers of ``test_workers.py``: trains on its share of a batch, once as each case asks, and prints the weights
+it ends with."""
 
 import json
 import sys
@@ -42,33 +43,33 @@ def groups() -> list[RolloutGroup]:
     return made
 
 
-def main(rank: int, size: int, store: str, recipe: str, *overrides: str) -> None:
-    torch.set_num_threads(1)
-    if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+def train(rank: int, size: int, overrides: list[str]) -> dict:
     registry = load_registry(only=["baselines", "causal_lm", "countdown", "st_ppo"])
-    changed = [f"recipe={recipe}", "schedule.minibatches=1", *overrides]
-    [spec] = make(parse_experiment(EXPERIMENT, changed), registry).trials
+    [spec] = make(parse_experiment(EXPERIMENT, ["schedule.minibatches=1", *overrides]), registry).trials
     chosen = spec.settings
     components = build(chosen, registry, seed=0)
     store_of_weights = WeightStore(components.policy.module)
     trainer = Trainer(components.policy, components.advantage, components.objective, chosen, store_of_weights, seed=0)
     metrics = trainer.update(assemble(components.policy, groups()[rank::size]), step=1)
     weights = torch.cat([tensor.flatten() for tensor in store_of_weights.current().values()])
+    return {
+        "weights": weights.tolist(),
+        "norm": metrics["train/grad_norm"],
+        "clipped_norm": metrics.get("train/gradient_norm/clipped"),
+    }
+
+
+def main(rank: int, size: int, store: str, cases: dict[str, list[str]]) -> None:
+    torch.set_num_threads(1)
+    if size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+    trained = {name: train(rank, size, overrides) for name, overrides in cases.items()}
     if rank == 0:
-        print(
-            json.dumps(
-                {
-                    "weights": weights.tolist(),
-                    "norm": metrics["train/grad_norm"],
-                    "clipped_norm": metrics.get("train/gradient_norm/clipped"),
-                }
-            )
-        )
+        print(json.dumps(trained))
     if size > 1:
         dist.barrier()  # one that ends while the other still talks to it can end it with a signal
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]))
