@@ -69,6 +69,7 @@ class Session:
         said = FAULTS[name](psutil.Process(command.pid), run, chance) if command.poll() is None else "was over already"
         said, codes = f"{name}: {said}", [_finish(command, self._limit(began))]
         while codes[-1] not in (0, "hung") and len(codes) <= _RESUMES:
+            _follow_advice(run)
             codes.append(_finish(self._resume(run), self._limit(time.monotonic())))
         differences = _differences(unbroken, run) if codes[-1] == 0 else [f"not done, exit codes {codes}"]
         outcome = {
@@ -132,6 +133,14 @@ def _environment(folder: Path) -> dict[str, str]:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: chaos-sampler\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[orchestrator.plugins]\nchaos = chaos_sampler\n")
     return {**environment, "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def _follow_advice(run: Path) -> None:
+    """Do what a run asks a person to do before it is resumed: give up checkpoints of which none is whole."""
+    for trial in RunFolder(run).trials():
+        result = read_result(trial)
+        if result and result.error and f"in {trial.checkpoints} can be read; remove the folder" in result.error.message:
+            shutil.rmtree(trial.checkpoints)
 
 
 def _finish(command: subprocess.Popen[str], seconds: float) -> int | str:
