@@ -26,6 +26,8 @@ class Facts:
     :ivar counts_ahead: of objectives: masks follow from the batch alone, so that terms can be counted unweighed
     :ivar vanishes_with_advantages: of objectives: where all advantages are 0, so are all terms and their gradients, and
         ``terms`` changes nothing of its own; such optimiser steps are taken without a pass over the policy
+    :ivar corrections: of objectives: levels of ``update.correction`` (token, sequence) that can weigh the term ``policy``;
+        empty: none, since its values are of whole groups or its loss holds whoever acted; None: unknown beforehand
     """
 
     least_siblings: int = 1
@@ -35,6 +37,7 @@ class Facts:
     gives_returns: bool | None = None
     counts_ahead: bool = False
     vanishes_with_advantages: bool = False
+    corrections: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,7 @@ def facts_of(part: Part | Any) -> Facts:
     beneath = [facts_of(inner) for inner in part.inner if inner.role == part.role]
     most = [facts.most_siblings for facts in beneath if facts.most_siblings is not None]
     given = {facts.gives_returns for facts in beneath}
+    levels = [set(facts.corrections) for facts in beneath if facts.corrections is not None]
     return Facts(
         least_siblings=own.get("least_siblings", max((facts.least_siblings for facts in beneath), default=1)),
         most_siblings=own.get("most_siblings", min(most, default=None)),
@@ -138,4 +142,5 @@ def facts_of(part: Part | Any) -> Facts:
         gives_returns=own.get("gives_returns", given.pop() if len(given) == 1 else None),
         counts_ahead=own.get("counts_ahead", False),  # a wrapper may add masks of its own
         vanishes_with_advantages=own.get("vanishes_with_advantages", False),  # and terms of its own
+        corrections=own.get("corrections", tuple(sorted(set.intersection(*levels))) if levels else None),
     )

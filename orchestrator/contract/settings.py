@@ -76,6 +76,32 @@ class Optimizer(Section):
     critic_lr: float | None = Field(None, gt=0, description="learning rate of parameters under `critic`; null: lr")
 
 
+class Correction(Section):
+    """How the gap between what acts and what is trained is corrected, by importance weights of the policy's loss."""
+
+    kind: Literal["none", "truncated", "masked"] = Field(
+        "none",
+        description="what the ratio of the trainer's probability to the recorded one does: nothing; weigh, at most by the "
+        "cap; weigh, and leave out what lies beyond the bounds",
+    )
+    level: Literal["token", "sequence"] = Field(
+        "token", description="whose ratio: each token's, or the product over a row's tokens for all of them"
+    )
+    cap: float = Field(2.0, ge=1, description="largest ratio; TIS and MIS: C, 2 in their papers' runs; IcePop: beta, 5")
+    floor: float = Field(0.0, ge=0, le=1, description="smallest ratio, of masked alone; 0: none; IcePop: alpha, 0.5")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Correction:
+        given = sorted(self.model_fields_set - {"kind"})
+        if given and "kind" not in self.model_fields_set:
+            raise ValueError(
+                f"{', '.join(given)} without a kind corrects nothing; give kind: truncated or kind: masked"
+            )
+        if self.kind == "truncated" and self.floor > 0:
+            raise ValueError(f"floor {self.floor} belongs to kind: masked; truncated has a cap alone")
+        return self
+
+
 class Update(Section):
     """How the rollouts of a step become gradients."""
 
@@ -84,6 +110,7 @@ class Update(Section):
     micro_batch_tokens: int | None = Field(16384, ge=1, description="most padded tokens in one pass")
     drop_constant_groups: bool = Field(False, description="leave out groups whose scores are all equal")
     non_finite_limit: int = Field(3, ge=1, description="skipped updates in a row that fail the trial")
+    correction: Correction = Field(Correction(), description="of the gap between acting and training; see below")
 
 
 class SamplingSpec(Section):

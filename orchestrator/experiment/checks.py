@@ -218,6 +218,18 @@ def _minibatches_possible(judged: Judged, registry: Registry) -> Iterator[Proble
         )
 
 
+def _correction_possible(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    correction, levels = judged.settings.update.correction, judged.facts("objective").corrections
+    if correction.kind == "none" or levels is None or correction.level in levels:
+        return
+    remedy = f"level: {levels[0]}, or kind: none" if levels else "kind: none"
+    yield Problem(
+        "update.correction",
+        f"objective {_name(judged, 'objective')} takes no weights of level {correction.level}: its loss is of whole "
+        f"{'rollouts' if levels else 'groups, or holds whoever acted'}. Give {remedy}, or another objective",
+    )
+
+
 def _sampling_trainable(judged: Judged, registry: Registry) -> Iterator[Problem]:
     settings = judged.settings
     if settings.procedure == "train" and settings.sampling.temperature == 0 and settings.schedule.steps > 0:
@@ -265,6 +277,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Probl
     (("evaluation",), _evaluation_possible),
     (("budget", "schedule"), _budget_reachable),
     (("schedule", "objective"), _minibatches_possible),
+    (("update", "objective"), _correction_possible),
     (("sampling", "schedule"), _sampling_trainable),
     (("start", "resources"), _start_possible),
     (("resources",), _one_worker),

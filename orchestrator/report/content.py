@@ -171,7 +171,7 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
         warnings.append(
             f"The log-probabilities recorded when acting and those recomputed for training differ by up to "
             f"{wide[worst]:.2g} ({worst}; {len(wide)} of {len(gaps)} trials above {GAP_LIMIT:g}). Expected below "
-            "that in float32; a reduced precision explains more."
+            "that in float32; a reduced precision explains more, and update.correction weighs it out."
         )
     watchers = {t.id: t.last[OBSERVERS] for t in study.trials if t.last.get(OBSERVERS)}
     if watchers:

@@ -20,6 +20,7 @@ from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import Couples
 from orchestrator.errors import NonFiniteError, accuse, blame
 from orchestrator.maths.seeding import derive_seed
+from orchestrator.training.correction import OLD_LOGPROB, Gap, GapCorrection
 from orchestrator.training.diagnosis import Finding, look_into
 from orchestrator.training.distributed import Workers
 from orchestrator.training.gradients import Sums
@@ -74,6 +75,7 @@ class Trainer:
         self.skipped = 0  # updates skipped for non-finite numbers, in all
         self._skipped_in_a_row = 0
         self._bad: Batch | None = None  # of the last update that was skipped
+        self._correction = GapCorrection(settings.update.correction)
         self._idling = Idling(objective, policy.module, self._named, self._workers)
         self.fresh_optimizer()
 
@@ -110,7 +112,7 @@ class Trainer:
             batch = batch if self._idling.can_leave_out(batch) else self._frozen(batch, before)
         tally = Tally(self._workers)
         generator = torch.Generator().manual_seed(derive_seed(self._seed, "minibatches", step) >> 1)
-        gap: Tensor | None = None
+        gap = Gap(self._correction, self._workers)
         idle = 0
         for epoch in range(schedule.epochs):
             for place, rows in enumerate(minibatches(batch, count, generator)):
@@ -121,11 +123,8 @@ class Trainer:
                     self._step(mini, tally, progress)
                     idle += 1
                     continue
-                found = self._optimise(mini, tally, progress, measure_gap=fresh and epoch == place == 0)
-                gap = found if found is not None else gap
-        metrics = {**self._credit_metrics, **tally.metrics()}
-        if gap is not None:
-            metrics["train/act_train_logprob_gap"] = float(gap)
+                self._optimise(mini, tally, progress, gap if epoch == 0 else None, fresh=fresh and place == 0)
+        metrics = {**self._credit_metrics, **tally.metrics(), **gap.metrics()}
         if self._idling.declared:
             metrics["train/idle_updates"] = float(idle)
         return metrics
@@ -167,6 +166,8 @@ class Trainer:
         """
         later = {n for n in self._objective.needs if n.weights == Weights.OLD} if single else set()
         before = (self._objective.needs - later) | self._credit_needs
+        if not single:
+            before |= self._correction.needs
         return frozenset(n for n in before if n.weights != Weights.CURRENT and n.column != Column.LOGITS)
 
     def _frozen(self, batch: Batch, needs: frozenset[Need]) -> Batch:
@@ -195,10 +196,10 @@ class Trainer:
 
     # --- one optimiser step -------------------------------------------------------------------------------
 
-    def _optimise(self, mini: Batch, tally: Tally, progress: float, *, measure_gap: bool) -> Tensor | None:
+    def _optimise(self, mini: Batch, tally: Tally, progress: float, gap: Gap | None, *, fresh: bool) -> None:
         parts = self._micro_rows(mini, self._objective.couples)
         micros = [take_rows(mini, rows) for rows in parts]
-        denominators, gap, sums = None, None, Sums(self._parameters, isinstance(self._objective, ScalesGradient))
+        denominators, sums = None, Sums(self._parameters, isinstance(self._objective, ScalesGradient))
         with self._idling.watching() as seen:
             for micro in micros:
                 terms, current, micro = self._terms(micro)
@@ -207,9 +208,10 @@ class Trainer:
                     denominators = self._denominators(mini, micros, terms)
                 sums.add(terms, micro, denominators)
                 tally.add(terms, micro, denominators)
-                if measure_gap and Column.LOGPROB in current and not bool(micro.demonstration.all()):
-                    found = _largest_gap(micro, current[Column.LOGPROB].detach())
-                    gap = found if gap is None else torch.maximum(gap, found)
+                if gap is not None:
+                    gap.weigh(micro, _old_logprobs(micro, current))
+                    if fresh:
+                        gap.compare(micro, current[Column.LOGPROB])
             norms = sums.finish(self._workers)
         if isinstance(self._objective, ScalesGradient):
             with blame(self._labels.get("objective")):
@@ -219,7 +221,6 @@ class Trainer:
         for name, norm in norms.items():
             tally.note(f"train/gradient_norm/{name}", norm)
         self._step(mini, tally, progress)
-        return gap
 
     def _step(self, mini: Batch, tally: Tally, progress: float) -> None:
         limit = self._settings.optimizer.max_grad_norm
@@ -299,7 +300,8 @@ class Trainer:
                 columns[need] = self._columns(micro, frozenset({need.column}))[need.column]
         micro = replace(micro, columns=columns)
         trained = torch.is_grad_enabled() and bool(self._parameters)
-        return self._asked(micro, current, trained=trained), current, micro
+        terms = self._asked(micro, current, trained=trained)
+        return self._correction.weigh(terms, micro, _old_logprobs(micro, current)), current, micro
 
     def _asked(self, micro: Batch, current: Mapping[Column, Tensor], *, trained: bool) -> Terms:
         """What the objective makes of the columns it declared, of no others."""
@@ -352,6 +354,7 @@ def save_batch(batch: Batch, path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
 
 
-def _largest_gap(micro: Batch, logprobs: Tensor) -> Tensor:
-    sampled = micro.mask & ~micro.demonstration[:, None]
-    return torch.where(sampled, (logprobs - micro.behaviour_logprobs).abs(), 0.0).max()
+def _old_logprobs(micro: Batch, current: Mapping[Column, Tensor]) -> Tensor:
+    """Of the weights at the start of the update: frozen before it, or, of a single optimiser step, the current ones."""
+    frozen = micro.columns.get(OLD_LOGPROB)
+    return current[Column.LOGPROB].detach() if frozen is None else frozen

@@ -12,6 +12,7 @@ from orchestrator_plugins.tuning.config import AshaConfig, MedianConfig
 from orchestrator.contract.settings import (
     Budget,
     Checkpoints,
+    Correction,
     Evaluation,
     Experiment,
     Failures,
@@ -32,6 +33,7 @@ KEYS = (DOCS / "experiment-files.md").read_text()
 SECTIONS = (
     Budget,
     Checkpoints,
+    Correction,
     Evaluation,
     Failures,
     Optimizer,
@@ -61,6 +63,7 @@ def test_every_key_of_a_section_stands_in_the_manual_with_its_default(section):
         default = field.get_default(call_default_factory=True)
         if field.is_required():
             continue
+        default = {"kind": default.kind} if isinstance(default, Correction) else default
         default = list(default) if isinstance(default, tuple) else getattr(default, "use", default)
         written = [yaml.safe_load(value) for key, value in every if key == name]
         assert any(_same(value, default) for value in written), f"{section.__name__}.{name}: {default!r} or {written}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.contract.batch import Batch, Column, Mean, Need, Terms, Weights
+from orchestrator.contract.parts import facts_of
 from orchestrator.contract.roles import ScalesGradient
 from orchestrator.contract.types import (
     Couples,
@@ -20,6 +21,7 @@ from orchestrator.testing.batches import make_outputs, objective_gradients, pad_
 from orchestrator.testing.checks.batches import accepted, changed, copied
 from orchestrator.testing.checks.metrics import METRIC_NAME
 from orchestrator.training.handed import Declared, declared_to, expect_terms
+from orchestrator.training.reduction import shape_of
 
 TOLERANCE = 1e-9
 """Largest difference, absolute and relative, between gradients in float64 that must be equal."""
@@ -49,6 +51,8 @@ def _objective_problems(build: Callable[[], Any], batch: Batch) -> list[str]:
     except ValueError as error:
         problems.append(str(error))
     problems += _metric_problems(terms)
+    if not problems:
+        problems += _correction_problems(objective, terms, batch)
     if problems:
         return problems
     problems += [f"terms() changes the batch's {name} in place" for name in changed(batch, before)]
@@ -97,6 +101,18 @@ def _metric_problems(terms: Any) -> list[str]:
         if isinstance(mean, Mean) and not all(math.isfinite(float(part)) for part in mean):
             problems.append(f"metric {name!r} is {mean!r}; expected Mean(total, count) of finite numbers")
     return problems
+
+
+def _correction_problems(objective: Any, terms: Terms, batch: Batch) -> Iterator[str]:
+    """Levels of a correction that an objective declares, and its policy's term cannot be weighed at."""
+    possible = {"tokens": ("token", "sequence"), "rows": ("sequence",), "groups": ()}
+    declared = facts_of(objective).corrections or ()
+    kinds = {shape_of(term, batch) for term in terms.loss if term.name == "policy"}
+    if declared and not kinds:
+        yield "declares corrections and has no loss term named 'policy', which alone is corrected"
+    for kind in sorted(kinds):
+        for level in sorted(set(declared) - set(possible[kind])):
+            yield f"declares the correction {level!r}, and its policy's term has values of {kind}; they take {possible[kind]}"
 
 
 def _splits(batch: Batch, couples: Couples) -> Iterator[tuple[str, list[Tensor]]]:

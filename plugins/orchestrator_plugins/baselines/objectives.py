@@ -40,6 +40,7 @@ class Clipped:
     """Clipped surrogate, with KL, entropy bonus and critic where their weights are above 0."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
 
     def __init__(self, config: ClippedConfig):
         self.config = config
@@ -81,6 +82,7 @@ class Reinforce:
     """Log-probability times advantage. On-policy only: nothing corrects a second step on the same rollouts."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
 
     def __init__(self, config: ReinforceConfig):
         self.config = config
@@ -105,6 +107,7 @@ class CrossEntropy:
     """Negative log-likelihood of the rows' tokens, whatever their rewards."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
     needs = frozenset({LOGPROB})
 
     def __init__(self, config: CrossEntropyConfig):

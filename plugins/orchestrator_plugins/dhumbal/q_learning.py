@@ -44,6 +44,7 @@ class QLearning:
 
     needs = frozenset({CURRENT, TARGET})
     couples = Couples.ROWS
+    corrections = ()  # Q-learning is off-policy: its targets hold whoever acted
 
     def __init__(self, config: QLearningConfig):
         self.config = config

@@ -25,6 +25,7 @@ class Grao:
 
     couples = Couples.GROUPS  # the demonstration's weight depends on its siblings
     needs = frozenset({Need(Weights.CURRENT, Column.LOGPROB)})
+    corrections = ()
 
     def __init__(self, config: GraoConfig):
         self.config = config

@@ -62,6 +62,7 @@ class PairClipped:
     """Clipped surrogate over the decisions of a fleet."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
 
     def __init__(self, config: PairClippedConfig):
         self.config = config

@@ -40,7 +40,7 @@ class P3O:
     """Mean over groups of the mean over sibling pairs of a pairwise clipped loss."""
 
     couples = Couples.GROUPS
-    facts = Facts(least_siblings=2)
+    facts = Facts(least_siblings=2, corrections=())
 
     def __init__(self, config: P3OConfig):
         self.config = config

@@ -40,7 +40,8 @@ class _Pairwise:
 
     couples = Couples.GROUPS
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
-    facts = Facts(least_siblings=2, counts_ahead=True)  # which groups have a pair follows from the scores
+    # which groups have a pair follows from the scores; a pair is no sample of either policy
+    facts = Facts(least_siblings=2, counts_ahead=True, corrections=())
 
     def __init__(self, config: PairConfig):
         self.config = config

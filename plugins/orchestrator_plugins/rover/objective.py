@@ -35,6 +35,7 @@ class Rover:
     """Squared error between the policy's action values and their one-step targets, mean over all tokens."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
     needs = frozenset(
         {
             Need(Weights.CURRENT, Column.LOGPROB),

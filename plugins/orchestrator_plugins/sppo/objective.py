@@ -40,7 +40,8 @@ class Sppo:
 
     couples = Couples.GROUPS
     needs = frozenset({LOGPROB, REFERENCE_LOGPROB})
-    facts = Facts(least_siblings=2, counts_ahead=True)  # which answers are chosen follows from scores and win rates
+    # which answers are chosen follows from scores and win rates
+    facts = Facts(least_siblings=2, counts_ahead=True, corrections=("sequence",))
 
     def __init__(self, config: SppoConfig):
         self.config = config

@@ -52,6 +52,7 @@ class TurnClipped:
     """Clipped surrogate with ratios of tokens or turns; KL, entropy bonus and critic where their weights are above 0."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
 
     def __init__(self, config: StPpoConfig):
         self.config = config

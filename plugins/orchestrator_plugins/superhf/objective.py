@@ -37,6 +37,7 @@ class SuperHF:
     """Cross-entropy of every row, plus a weighted KL that keeps the policy near where it started."""
 
     couples = Couples.ROWS
+    corrections = ("token", "sequence")
 
     def __init__(self, config: SuperHFConfig):
         self.config = config
