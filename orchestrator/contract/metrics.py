@@ -38,10 +38,23 @@ _AREAS = ("cost", "eval", "loss", "observers", "rollout", "time")  # the core's,
 _TRAIN = re.compile(  # the core's within an area it shares with objectives and estimators
     r"train/(act_train_logprob_gap|correction/.*|grad_norm|gradient_factor|gradient_norm/.*|idle_updates|lr|rows|skipped_updates|tokens)"
 )
-_EVALUATED = re.compile(  # the core's among what components measure on an evaluation
+OWN_EVALUATED = (
+    SCORE,
+    "eval/distinct_correct",
+    "eval/entropy",
+    "eval/failed_rollouts",
+    "eval/rollouts",
+    "eval/tokens",
+    "eval/tokens_per_rollout/mean",
+    "eval/turns/mean",
+)
+"""The core's metrics of an evaluation whose names follow from no option."""
+EVALUATED = re.compile(
     r"eval/(pass_at_.*|majority_at_.*|distinct_correct|entropy|episode/.*|failed_rollouts|reward/.*|rollouts|tokens"
     r"|tokens_per_rollout/.*|turns/mean)"
 )
+"""Names that are the core's among what components measure on an evaluation."""
+_PASSING = re.compile(r"eval/(majority_at_.*|distinct_correct|episode/.*|reward/.+/.*)")
 
 
 def is_core(name: str) -> bool:
@@ -51,6 +64,16 @@ def is_core(name: str) -> bool:
     where methods report what they have in common, such as ``train/kl_reference``.
     """
     return name.partition("/")[0] in _AREAS or _TRAIN.fullmatch(name) is not None
+
+
+def comes_and_goes(name: str, measured: Collection[str]) -> bool:
+    """Whether an evaluation that lacks a metric says nothing of later ones: it follows from what happened in the episodes.
+
+    :param measured: what the evaluation did measure
+    """
+    if name.startswith("eval/pass_at_"):  # of all episodes or none: some said whether they were right
+        return "eval/episode/correct" in measured
+    return _PASSING.fullmatch(name) is not None
 
 
 def from_plugin(given: Any, where: str, *, area: str = "") -> dict[str, float]:
@@ -67,7 +90,7 @@ def from_plugin(given: Any, where: str, *, area: str = "") -> dict[str, float]:
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where} names a metric {name!r}; expected a text, as in 'mine/score'")
         full = f"{area}{name}"
-        if _EVALUATED.fullmatch(full) if area else is_core(full):
+        if EVALUATED.fullmatch(full) if area else is_core(full):
             raise ValueError(
                 f"{where} holds {full!r}, which is one of the core's metrics: a plugin's would stand in its place; give it "
                 "a name under an area of the plugin's own, as in 'mine/score'"

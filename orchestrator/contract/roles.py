@@ -249,7 +249,10 @@ class Evaluates(Protocol):
     """A component with numbers of its own on an evaluation; asked once per evaluation, for all its rollouts."""
 
     def evaluate(self, groups: Sequence[RolloutGroup]) -> Mapping[str, float]:
-        """Scalars by name, reported as ``eval/<name>``."""
+        """Scalars by name, reported as ``eval/<name>``: the same names each time, nan where one cannot be told.
+
+        A search by a name that an evaluation lacks ends there.
+        """
 
 
 @runtime_checkable

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from orchestrator.contract.metrics import COUNTERS
 from orchestrator.contract.roles import ChecksSearch, Searcher
 from orchestrator.contract.search import Goal, Known, Proposed, Search, Tried
 from orchestrator.contract.settings import ComponentSpec, Experiment, ReportSettings, Tune, Variation
-from orchestrator.errors import ConfigError, Problem, blame, describe, did_you_mean
+from orchestrator.errors import ConfigError, Problem, blame, describe
 from orchestrator.experiment import search
 from orchestrator.experiment.checks import Judged
 from orchestrator.experiment.judging import Builder, not_finite
+from orchestrator.experiment.measured import metric_problems
 from orchestrator.plugging.registry import Registry
 
 _TRAINED = "train"  # the procedure whose evaluations are known
@@ -97,18 +96,20 @@ def judge(
     if tune.scheduler != "none":
         scheduler = _built(tune.scheduler, "scheduler", registry, builder, problems)
         problems += _scheduler_problems(variation, arms)
+    problems += metric_problems(tune, arms, searches=bool(variation.search))
     if not variation.search:
         return None, problems
     report = arms[0].settings.report if arms else ReportSettings()
     compared = goals(tune, report)
-    problems += _metric_problems(tune, arms)
     wrong = {problem.path.removeprefix("search.") for problem in search.problems(variation.search)}
     sound = {path: spec for path, spec in search.flatten(variation.search).items() if path not in wrong}
     about = Search(space=search.space(sound), goals=compared, samples=tune.samples, seed=tune.seed)
     for role, spec, component in (("searcher", tune.searcher, searcher), ("scheduler", tune.scheduler, scheduler)):
         if isinstance(spec, ComponentSpec) and isinstance(component, ChecksSearch):
             problems += _said(component, about, registry, role, spec)
-    unusable = any(problem.path.partition(".")[0] in ("search", "tune") for problem in problems)
+    unusable = any(
+        problem.path.partition(".")[0] in ("search", "tune") or problem.path == "report.metric" for problem in problems
+    )
     return None if unusable else searcher, problems
 
 
@@ -164,31 +165,3 @@ def _scheduler_problems(variation: Variation, arms: list[Judged]) -> Iterator[Pr
 
 def _looks_between(one: Judged) -> bool:
     return 0 < one.settings.evaluation.every < one.settings.schedule.steps
-
-
-def _metric_problems(tune: Tune, arms: list[Judged]) -> Iterator[Problem]:
-    """Metrics that no evaluation of training has. Those of plugins (``eval/<name>``) cannot be known beforehand."""
-    trained = [one for one in arms if one.settings.procedure == _TRAINED]
-    if not trained or len(trained) < len(arms):
-        return
-    for metric in tune.metrics:
-        message = _metric_problem(metric, trained[0].settings.evaluation.k)
-        if message:
-            yield Problem("tune.metric", message)
-
-
-def _metric_problem(metric: str, k: tuple[int, ...]) -> str | None:
-    if metric.startswith("cost/"):
-        return None if metric in COUNTERS else f"no counter {metric!r}{did_you_mean(metric, COUNTERS)}"
-    if not metric.startswith("eval/"):
-        return (
-            f"{metric!r} is not measured by evaluations, which a search compares; name one that begins with eval/, "
-            "such as eval/pass_at_1 or eval/reward/mean, or a counter such as cost/generated_tokens"
-        )
-    found = re.fullmatch(r"eval/(pass|majority)(_at_|@)(\d+)", metric)
-    if found and found[2] == "@":
-        return f"metric names hold no @; write eval/{found[1]}_at_{found[3]}"
-    if found and int(found[3]) not in k:
-        measured = ", ".join(f"eval/{found[1]}_at_{one}" for one in k)
-        return f"evaluation.k gives {measured}, not {metric}; add {found[3]} to evaluation.k, or name one of these"
-    return None

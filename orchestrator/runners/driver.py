@@ -198,7 +198,7 @@ class _Judge(FIFOScheduler):
             self._sweep.ended(trial.trial_id, message["status"], error=Failure.from_json(message["error"]))
             return TrialScheduler.STOP
         if self._sweep.report(trial.trial_id, message["step"], message["metrics"]):
-            self._sweep.ended(trial.trial_id, "stopped")
+            self._sweep.stop(trial.trial_id)
             return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 

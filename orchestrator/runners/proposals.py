@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from orchestrator.contract.plan import Plan
@@ -30,12 +30,13 @@ class Proposals:
         arms = list(self._plan.arms)
         return bool(self._plan.experiment.search and arms) and bool(self._searcher(arms[0]).component.adaptive)
 
-    def next(self) -> Suggestion | None:
+    def next(self, without: Collection[str] = ()) -> Suggestion | None:
         """The next configuration of the arm that has the fewest; None while nobody has one to propose.
 
+        :param without: arms that are left out
         :raises PluginContractError: the searcher proposed something that is not in the space
         """
-        counts = {arm: len(tried(self._history, arm, self._goals)) for arm in self._plan.arms}
+        counts = {arm: len(tried(self._history, arm, self._goals)) for arm in self._plan.arms if arm not in without}
         for arm, index in sorted(counts.items(), key=lambda pair: pair[1]):  # arms take turns
             if index >= self._plan.experiment.tune.samples:
                 continue

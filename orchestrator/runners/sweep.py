@@ -22,9 +22,11 @@ from orchestrator.plugging.registry import Registry, load_registry
 from orchestrator.runners.judges import Judges
 from orchestrator.runners.progress import Progress, Silent
 from orchestrator.runners.proposals import Proposals
+from orchestrator.runners.unmeasured import Unmeasured
 from orchestrator.runs import journal as journals
 from orchestrator.runs.journal import Journal, Report, TrialHistory
 from orchestrator.runs.layout import RunFolder
+from orchestrator.runs.ledger import finite
 from orchestrator.runs.results import FINISHED, gather, read_finished, read_result, write_result
 from orchestrator.runs.searched import best, tried
 
@@ -51,10 +53,10 @@ class Sweep:
         self._searches = bool(plan.experiment.search)
         self._registry = registry
         self._live: set[str] = set()
-        self._unmeasured: set[str] = set()  # arms
         self._confirmed = not self._searches
         self._journal = Journal(directory)
         self.history = self._journal.history
+        self._unmeasured = Unmeasured(plan, self._goals, self.history)
         self._judges = Judges(plan, self._goals[0], self._plugins)
         self._proposals = Proposals(plan, self._goals, self.history, self._plugins)
         self._restore()
@@ -109,13 +111,16 @@ class Sweep:
     def report(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
         """Judge one evaluation of a trial.
 
-        A report already in the journal (the trial was restarted from a checkpoint before it) changes nothing.
+        A report already in the journal (the trial was restarted from a checkpoint before it) changes nothing. One that
+        lacks what the search compares ends the tuning of the trial's arm.
 
-        :returns: whether the trial must stop here
+        :param metrics: those measured; a value may be nan
+        :returns: whether the trial must stop here; see :meth:`stop`
         """
         entry = self.history.trials[trial]
+        named, metrics = metrics.keys(), finite(metrics)
         if step > entry.last_step:
-            values = self._values(trial, metrics)
+            values = self._values(metrics)
             cost = float(metrics.get(COST, step))
             lost = values is None and entry.measured
             decision = Decision(stop=False)
@@ -135,12 +140,25 @@ class Sweep:
             self.history.note(report)
             self._judges.take(self.history, report)
             self.progress.trial_update(trial, "running", step, metrics)
-        return entry.stopped
+        if self._tunes(entry):
+            self._unmeasured.look(entry, named)
+            self._give_up()
+        return entry.stopped or self._unmeasured.failure(entry) is not None
+
+    def stop(self, trial: str) -> TrialResult:
+        """Note that a trial ended because a report said so: stopped, or failed where its arm measures nothing to compare."""
+        failure = self._unmeasured.failure(self.history.trials[trial])
+        return self.ended(trial, "stopped") if failure is None else self.ended(trial, "failed", error=failure)
 
     def ended(self, trial: str, status: str, *, error: Failure | None = None) -> TrialResult:
         """Note that a trial ended. Where it did not write its result itself, one is made of the metrics it left."""
         entry, folder = self.history.trials[trial], self._folder.trial(trial)
         result = read_result(folder)
+        if status == "done" and self._tunes(entry):
+            self._unmeasured.look_at_end(entry, result.metrics if result else ())
+            error = self._unmeasured.failure(entry)
+            status = "done" if error is None else "failed"
+            self._give_up()
         if result is None or result.status != status or (error is not None and result.error != error):
             spec = entry.spec
             result = gather(folder, trial=trial, arm=spec.arm, seed=spec.seed, status=status, error=error)
@@ -169,13 +187,14 @@ class Sweep:
             result = read_finished(self._folder.trial(entry.spec.id))
             if result is not None:
                 if entry.status != result.status:
-                    self._end(entry, result)
+                    self.ended(entry.spec.id, result.status)
             elif entry.stopped:
                 self.ended(entry.spec.id, "stopped")
             else:
                 entry.status = "pending"
                 self._waiting.append(entry.spec)
             self.progress.trial_update(entry.spec.id, entry.status, max(0, entry.last_step), {})
+        self._give_up()
         if any(entry.spec.phase is Phase.CONFIRM for entry in self.history.trials.values()):
             self._confirmed = True
         if known:
@@ -204,23 +223,22 @@ class Sweep:
         self._live.discard(entry.spec.id)
         self.progress.trial_update(entry.spec.id, result.status, result.step, result.metrics)
 
-    def _values(self, trial: str, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
+    def _values(self, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
         """What a report measured of what is compared; None where something of it is missing."""
         wanted = [(goal.metric,) if goal.metric else COMPARED for goal in self._goals]
-        found = [next((float(metrics[name]) for name in names if name in metrics), None) for names in wanted]
+        found = [next((metrics[name] for name in names if name in metrics), None) for names in wanted]
         values = tuple(value for value in found if value is not None)
-        if len(values) == len(wanted):
-            return values
-        arm = self.history.trials[trial].spec.arm
-        if self._searches and arm not in self._unmeasured:
-            self._unmeasured.add(arm)
-            logger.warning(
-                "arm %s measures no %s, so its trials are never stopped early nor chosen; set tune.metric to one of: %s",
-                arm,
-                " and no ".join(" or ".join(n) for n, value in zip(wanted, found, strict=True) if value is None),
-                ", ".join(sorted(metrics)),
-            )
-        return None
+        return values if len(values) == len(wanted) else None
+
+    def _tunes(self, entry: TrialHistory) -> bool:
+        return self._searches and entry.spec.phase is Phase.TUNE
+
+    def _give_up(self) -> None:
+        """Hand out no more trials of arms whose tuning is over."""
+        if self._unmeasured.arms:
+            trials = self.history.trials
+            kept = [spec for spec in self._waiting if self._unmeasured.failure(trials[spec.id]) is None]
+            self._waiting = deque(kept)
 
     def _plugins(self) -> Registry:
         if self._registry is None:
@@ -231,7 +249,7 @@ class Sweep:
         """Ask the searcher for one more configuration; of one that looks at no result all are in the plan."""
         if not self._searches or self._confirmed or not self._proposals.adaptive:
             return
-        suggestion = self._proposals.next()
+        suggestion = self._proposals.next(self._unmeasured.arms)
         if suggestion is None:
             return
         from orchestrator.experiment import planner as plans
@@ -258,6 +276,8 @@ class Sweep:
                     " and ".join(goal.metric or " or ".join(COMPARED) for goal in self._goals),
                 )
         for arm in self.plan.arms:
+            if arm in self._unmeasured.arms:  # said already
+                continue
             found = best(tried(self.history, arm, self._goals))
             if found is None:
                 logger.error("arm %s: no tuning trial measured anything, so none can be confirmed", arm)

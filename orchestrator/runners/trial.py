@@ -57,7 +57,8 @@ def run_spec(
     """Run a trial to its end, from its newest readable checkpoint if there is one.
 
     :param fingerprint: of the driver's plugins; None: not compared
-    :param report: called with (step, metrics) for each row the sweep's scheduler is to see
+    :param report: called with (step, metrics) for each row the sweep's scheduler is to see, values that are not finite
+        included
     :param registry: None: discover the installed plugins
     :param leaving: whether the run is asked to end; None: the note in its folder says so
     :param watch: keep the limits on what may hang: this process is ended where a call does not return
@@ -102,7 +103,7 @@ def _run(
     def record_and_report(step: int, metrics: Mapping[str, float]) -> None:
         record(step, metrics)
         if report is not None:
-            report(step, finite(metrics))
+            report(step, metrics)
 
     limits = Watchdog(folder) if watch else Unlimited()
     trial = Trial(

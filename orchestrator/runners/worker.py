@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Trainable
 
 from orchestrator.contract.plan import TrialSpec
-from orchestrator.errors import Failure, TrialInterrupted, TrialStopped
+from orchestrator.errors import Failure, TrialError, TrialInterrupted, TrialStopped, caused_by
 from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import read_result
 
@@ -118,6 +118,8 @@ class _Play:
         result = read_result(self._folder)
         if result is not None and result.status == "stopped":  # the driver writes it before it lets the worker go
             raise TrialStopped
+        if result is not None and result.status == "failed" and result.error is not None:
+            raise caused_by(TrialError(result.error.message), result.error)
         raise TrialInterrupted
 
 

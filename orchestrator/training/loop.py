@@ -220,10 +220,11 @@ class Training:
                 measures=[(part.whom, part.component) for part in able],
             )
         self.progress.evaluated = step
-        metrics = finite(result.metrics | self._costs())
+        measured = result.metrics | self._costs()
         if result.tasks:
             self.evaluations.append(step, "evaluation", tasks=result.tasks)
-        self.trial.report(step, metrics)
+        self.trial.report(step, measured)
+        metrics = finite(measured)
         self.events.emit("on_evaluation", step=step, metrics=metrics)
         return metrics
 

@@ -58,10 +58,19 @@ class Endless:
         return search.space.draw(0, 0)
 
 
+class Exact:
+    def score(self, group):
+        raise NotImplementedError
+
+
 class Stranger:
     @hookimpl
     def provide_environments(self):
         return [Component(name="echo", build=lambda _: EchoEnvironment(), speaks=Speaks.MESSAGES)]
+
+    @hookimpl
+    def provide_rewards(self):
+        return [Component(name="exact", build=lambda _: Exact())]
 
     @hookimpl
     def provide_searchers(self):
@@ -114,6 +123,8 @@ def problems(registry, text, procedure="train"):
         ("metric: eval/pass_at_8", "tune.metric", "add 8 to evaluation.k"),
         ("metric: eval/pass@4", "tune.metric", "write eval/pass_at_4"),
         ("metric: cost/generated_token", "tune.metric", "did you mean 'cost/generated_tokens'?"),
+        ("metric: eval/reward/maen", "tune.metric", "no 'eval/reward/maen'; did you mean 'eval/reward/mean'"),
+        ("metric: eval/majority_at_1", "tune.metric", "name eval/pass_at_1"),
         ("metric: [eval/a, eval/b], mode: [max]", "tune", "1 directions for 2 metrics"),
         ("metric: [eval/a, eval/a]", "tune", "eval/a twice"),
         ("metric: [eval/a, eval/b], scheduler: asha", "tune.scheduler", "stops trials by one number"),
@@ -135,6 +146,46 @@ def test_the_schedulers_reports_must_come_during_training(registry):
         text = BASE.replace("evaluation: {every: 2, samples: 4, k: [1, 4]}", blind)
         with pytest.raises(ConfigError, match=r"tune\.scheduler: .*set it below schedule\.steps"):
             planner.make(parse_experiment(text.replace("{procedure}", "train") + scheduled, []), registry)
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ("metric: eval/pass_at_8", "evaluation.k gives eval/pass_at_1, eval/pass_at_4, not eval/pass_at_8"),
+        ("metric: eval/pass@1", "write eval/pass_at_1"),
+        ("metric: cost/tokens", "no counter 'cost/tokens'"),
+        ("metric: eval/tokens_per_rollout/men", "did you mean 'eval/tokens_per_rollout/mean'"),
+        ("metric: eval/reward/exakt", "did you mean 'eval/reward/exact'? Rewards measured apart: exact"),
+    ],
+)
+def test_what_the_verdict_compares_is_judged_by_the_same_rule(registry, report, expected):
+    base = BASE.partition("search:")[0].replace("{procedure}", "train") + "rewards: [{use: exact}]\n"
+
+    with pytest.raises(ConfigError) as refused:
+        planner.make(parse_experiment(base + f"report: {{{report}}}", []), registry)
+
+    (said,) = [one.message for one in refused.value.problems if one.path == "report.metric"]
+    assert expected in said
+
+
+def test_only_a_search_compares_evaluations_alone(registry):
+    report = "report: {metric: rollout/reward/mean}\n"
+    base = BASE.replace("{procedure}", "train")
+
+    with pytest.raises(ConfigError, match=r"report\.metric: 'rollout/reward/mean' is not measured by evaluations"):
+        planner.make(parse_experiment(base + report, []), registry)
+    for text in (base + report + "tune: {metric: eval/reward/mean}", base.partition("search:")[0] + report):
+        with pytest.raises(ConfigError) as refused:  # it has no policy
+            planner.make(parse_experiment(text, []), registry)
+        assert "report.metric" not in {one.path for one in refused.value.problems}
+
+
+def test_an_arm_that_cannot_measure_what_is_compared_is_named(registry):
+    base = BASE.partition("search:")[0].replace("{procedure}", "train")
+    arms = "arms: {told: {rewards: [{use: exact}]}, bare: {}}\nreport: {metric: eval/reward/exact}"
+
+    with pytest.raises(ConfigError, match=r"report\.metric: arm bare: evaluations measure no 'eval/reward/exact'"):
+        planner.make(parse_experiment(base + arms, []), registry)
 
 
 def test_another_procedures_metrics_and_reports_are_its_own(registry):

@@ -12,7 +12,7 @@ pytest.importorskip("ray")
 from orchestrator.contract.plan import TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import TrialResult
-from orchestrator.errors import TrialInterrupted, TrialStopped
+from orchestrator.errors import Failure, TrialError, TrialInterrupted, TrialStopped
 from orchestrator.runners import trial as trials
 from orchestrator.runners.worker import _Play, _return_memory
 from orchestrator.runs import results
@@ -46,6 +46,17 @@ def test_a_trial_that_the_sweep_stops_ends_as_stopped(tmp_path, monkeypatch):
     assert play.leave()
 
     assert ended == [TrialStopped.__name__]
+
+
+def test_a_trial_whose_arm_is_given_up_ends_as_failed_with_the_reason(tmp_path, monkeypatch):
+    play, ended = _play(tmp_path, monkeypatch)
+    failure = Failure(type="TrialError", message="arm a measures no eval/x")
+    failed = TrialResult(trial="a", arm="a", seed=0, status="failed", step=2, error=failure)
+    results.write_result(RunFolder(tmp_path).trial("a"), failed)
+
+    assert play.leave()
+
+    assert ended == [TrialError.__name__]
 
 
 def test_a_trial_that_is_interrupted_is_not_stopped(tmp_path, monkeypatch):
