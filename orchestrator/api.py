@@ -131,6 +131,7 @@ if TYPE_CHECKING:
         kl_estimate,
     )
     from orchestrator.maths.masked import masked_mean, masked_std, masked_sum, sequence_sum
+    from orchestrator.maths.numbers import last_number, marked_number, numbers_in, same_number, write_number
     from orchestrator.maths.ratios import importance_ratio, log_ratio
     from orchestrator.maths.seeding import derive_seed
     from orchestrator.maths.shapes import expect_shape, group_index
@@ -188,20 +189,25 @@ _LAZY = {
     "importance_ratio": "orchestrator.maths.ratios",
     "is_clipped": "orchestrator.maths.losses",
     "kl_estimate": "orchestrator.maths.losses",
+    "last_number": "orchestrator.maths.numbers",
     "leave_one_out": "orchestrator.maths.advantages",
     "log_ratio": "orchestrator.maths.ratios",
+    "marked_number": "orchestrator.maths.numbers",
     "masked_mean": "orchestrator.maths.masked",
     "masked_std": "orchestrator.maths.masked",
     "masked_sum": "orchestrator.maths.masked",
     "masked_weights": "orchestrator.maths.correction",
+    "numbers_in": "orchestrator.maths.numbers",
     "read_rows": "orchestrator.runs.ledger",
     "reduce_terms": "orchestrator.training.reduction",
+    "same_number": "orchestrator.maths.numbers",
     "sequence_sum": "orchestrator.maths.masked",
     "splitmix64": "orchestrator.maths.streams",
     "truncated_weights": "orchestrator.maths.correction",
     "unit_interval": "orchestrator.maths.streams",
     "whiten": "orchestrator.maths.advantages",
     "write_json": "orchestrator.runs.atomic",
+    "write_number": "orchestrator.maths.numbers",
     "written_aside": "orchestrator.runs.atomic",
 }
 
@@ -335,21 +341,26 @@ __all__ = [
     "importance_ratio",
     "is_clipped",
     "kl_estimate",
+    "last_number",
     "leave_one_out",
     "load_registry",
     "log_ratio",
+    "marked_number",
     "masked_mean",
     "masked_std",
     "masked_sum",
     "masked_weights",
+    "numbers_in",
     "read_rows",
     "reduce_terms",
     "reveal",
+    "same_number",
     "sequence_sum",
     "splitmix64",
     "truncated_weights",
     "unit_interval",
     "whiten",
     "write_json",
+    "write_number",
     "written_aside",
 ]

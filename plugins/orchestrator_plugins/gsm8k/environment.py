@@ -7,10 +7,22 @@ from collections.abc import Iterator
 from fractions import Fraction
 from random import Random
 
-from orchestrator.api import Action, Feedback, Finish, Message, Messages, Speaks, Split, Task
+from orchestrator.api import (
+    Action,
+    Feedback,
+    Finish,
+    Message,
+    Messages,
+    Speaks,
+    Split,
+    Task,
+    last_number,
+    marked_number,
+    same_number,
+    write_number,
+)
 
 from .config import Gsm8kConfig
-from .numbers import agree, last_number, marked_number, write
 from .problems import BUILT_IN, Problem, read
 
 
@@ -34,7 +46,7 @@ class Gsm8k:
             yield Task(
                 id=f"{split}-{index}",
                 prompt=self._prompt(problem),
-                reference=write(problem.answer),
+                reference=write_number(problem.answer),
                 demonstration=(demonstration,),
             )
 
@@ -70,10 +82,10 @@ class Gsm8kEpisode:
         marked = marked_number(text)
         ended = action.finish is not Finish.LENGTH  # the last number of half an answer is no answer
         number = last_number(text) if marked is None and ended and self._config.last_number else marked
-        correct = number is not None and agree(number, self._right)
+        correct = number is not None and same_number(number, self._right)
         metrics = {"correct": float(correct), "format_ok": float(marked is not None)}
         if number is not None:
-            metrics["answer_id"] = float(zlib.crc32(write(number).encode()))
+            metrics["answer_id"] = float(zlib.crc32(write_number(number).encode()))
         return Feedback(observation=None, reward=float(correct), done=True, metrics=metrics)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .numbers import marked_number
+from orchestrator.api import marked_number
 
 BUILT_IN = Path(__file__).with_name("problems.jsonl")
 

@@ -58,19 +58,22 @@ def marked_number(text: str) -> Fraction | None:
 
 def last_number(text: str) -> Fraction | None:
     """The last number of a text, or None."""
-    found = None
-    for match in _NUMBER.finditer(_plain(text)):
-        number = _value(match)
-        found = found if number is None else number
-    return found
+    found = numbers_in(text)
+    return found[-1] if found else None
 
 
-def agree(number: Fraction, right: Fraction) -> bool:
+def numbers_in(text: str) -> list[Fraction]:
+    """Every number of a text, in order; what is too long to be an answer is left out."""
+    found = (_value(match) for match in _NUMBER.finditer(_plain(text)))
+    return [number for number in found if number is not None]
+
+
+def same_number(number: Fraction, right: Fraction) -> bool:
     """Whether two numbers are the same answer."""
     return abs(number - right) <= TOLERANCE * max(Fraction(1), abs(right))
 
 
-def write(number: Fraction) -> str:
+def write_number(number: Fraction) -> str:
     """A number as text, equal for numbers that agree to six decimals: ``18``, ``0.25``, ``0.333333``."""
     rounded = round(number, 6)
     if rounded.denominator == 1:
