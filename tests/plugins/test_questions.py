@@ -312,7 +312,7 @@ def test_options_that_do_not_fit_are_refused(made, options, says):
 
 def test_a_template_may_show_columns_and_a_misspelt_one_is_named(made):
     assert "level 0" in tasks(made(ROWS[:1] * 2 + ROWS[3:4], template="{prompt} level {level}"))[0].prompt[0]["content"]
-    [*_, (where, message)] = problems(made, ROWS, template="{prompt} {levle}")
+    [*_, (where, _)] = problems(made, ROWS, template="{prompt} {levle}")
 
     assert where in ("environment.template", "environment.path")
     found = problems(made, ROWS, template="{prompt} {levle}")[0]
