@@ -43,6 +43,7 @@ from orchestrator.contract.roles import (
     BetweenRounds,
     Bounded,
     ChecksSearch,
+    ChecksTasks,
     Collect,
     Environment,
     Episode,
@@ -93,6 +94,7 @@ from orchestrator.errors import (
     TrialError,
     TrialInterrupted,
 )
+from orchestrator.plugging.live import live_function
 from orchestrator.plugging.registry import Registry, load_registry
 
 if TYPE_CHECKING:
@@ -226,6 +228,7 @@ __all__ = [
     "BetweenRounds",
     "Bounded",
     "ChecksSearch",
+    "ChecksTasks",
     "Collect",
     "Column",
     "Command",
@@ -343,6 +346,7 @@ __all__ = [
     "kl_estimate",
     "last_number",
     "leave_one_out",
+    "live_function",
     "load_registry",
     "log_ratio",
     "marked_number",

@@ -33,16 +33,20 @@ def make_plan(file: Path, settings: Sequence[str], *, imports: bool) -> tuple[Pl
 
 
 def say_what_is_imported(plan: Plan) -> None:
-    """Print where the code lies that the experiment names, before it is imported."""
-    from orchestrator.plugging.code import source_of
+    """Print where the code lies that the experiment names, before it is imported, and what a cluster needs of it."""
+    from orchestrator.plugging.code import is_file, source_of
 
-    for module in plan.code:
-        err.print(
-            f"imports {module} from {source_of(module)}, which the experiment names",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+    said = [
+        f"imports {module if is_file(module) else f'{module} from {source_of(module)}'}, which the experiment names"
+        for module in plan.code
+    ]
+    if plan.code and plan.experiment.resources.address is not None:
+        said.append(
+            f"every machine of the cluster at {plan.experiment.resources.address} must have the same: files at these "
+            "paths, as in a folder that all of them share, and modules installed; a trial that finds other code is refused"
         )
+    for line in said:
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Problem]:

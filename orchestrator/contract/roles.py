@@ -226,6 +226,17 @@ class ChecksSearch(Protocol):
 
 
 @runtime_checkable
+class ChecksTasks(Protocol):
+    """A reward that cannot do with every task; asked before anything runs, with the first task of each split.
+
+    One that imports code which the experiment names is built, and asked, by ``run`` and not by ``plan``.
+    """
+
+    def check_task(self, task: Task) -> Sequence[str]:
+        """What of the task is not as the reward needs it, and the next step; nothing where it can be scored."""
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """A component with state of its own, saved in checkpoints: curricula, running baselines, replay buffers."""
 

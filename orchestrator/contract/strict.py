@@ -36,12 +36,13 @@ class NamesCode:
 
     ``id: Annotated[str, NamesCode("registered")]``
 
-    :ivar kind: ``module``: the text is a module; ``function``: it is ``module:function``; ``registered``: it is a name, or
-        ``module:name`` with a module that registers it
+    :ivar kind: ``module``: the text is a module; ``function``: it is ``module:function``; ``file``: it is
+        ``path.py:function``, and a plan keeps the absolute path; ``registered``: it is a name, or ``module:name`` with a
+        module that registers it
     :ivar deferred: building the component imports nothing, so that a plan may build it; it imports when it is first asked
     """
 
-    kind: Literal["module", "function", "registered"]
+    kind: Literal["module", "function", "file", "registered"]
     deferred: bool = False
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.contract.component import Role
 from orchestrator.contract.parts import Facts, Part, facts_of
+from orchestrator.contract.roles import ChecksTasks
 from orchestrator.contract.settings import MODEL_FILE, Settings
 from orchestrator.contract.types import Couples, Speaks, Split, Task
 from orchestrator.errors import Problem, blame, describe, did_you_mean
@@ -183,6 +184,29 @@ def _tasks_there(judged: Judged, registry: Registry) -> Iterator[Problem]:
             yield Problem("environment", f"{name} of plugin {plugin} gave a {type(task).__name__} in place of a Task")
 
 
+def _tasks_scored(judged: Judged, registry: Registry) -> Iterator[Problem]:
+    """Rewards that need something of each task, nested ones included."""
+    environment = judged.component("environment")
+    if environment is None:
+        return
+    able = [
+        (path, part)
+        for path, built in judged.built.items()
+        if path.startswith("rewards.")
+        for _, part in built.walk(path)
+        if isinstance(part.component, ChecksTasks)
+    ]
+    for split in Split if able else ():
+        try:
+            task = next(iter(environment.tasks(split)), None)
+        except Exception:  # another check reports what this raises
+            return
+        if isinstance(task, Task):
+            for path, part in able:
+                with blame(part.whom):
+                    yield from (Problem(path, said) for said in part.component.check_task(task))
+
+
 def _evaluation_possible(judged: Judged, registry: Registry) -> Iterator[Problem]:
     evaluation = judged.settings.evaluation
     for index, k in enumerate(evaluation.k):
@@ -274,6 +298,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Judged, Registry], Iterator[Probl
     (("advantage", "objective", "procedure"), _returns_given),
     (("policy",), _needs_met),
     (("environment", "procedure"), _tasks_there),
+    (("environment", "rewards"), _tasks_scored),
     (("evaluation",), _evaluation_possible),
     (("budget", "schedule"), _budget_reachable),
     (("schedule", "objective"), _minibatches_possible),

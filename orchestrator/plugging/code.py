@@ -18,7 +18,10 @@ ABSENT = "absent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedCode:
-    """A module that an experiment names; ``problem`` says why it cannot be used."""
+    """A module or file that an experiment names; ``problem`` says why it cannot be used.
+
+    :ivar module: its name, or the file's absolute path
+    """
 
     module: str
     digest: str = ""
@@ -27,6 +30,8 @@ class NamedCode:
 
 def find_code(marker: NamesCode, text: str) -> NamedCode:
     """Find the module that a text names, take its digest, and see that a function is there."""
+    if marker.kind == "file":
+        return _in_file(text)
     module, _, member = text.partition(":")
     if not _NAME.fullmatch(module) or len(module) > 200:
         return NamedCode(
@@ -42,11 +47,21 @@ def find_code(marker: NamesCode, text: str) -> NamedCode:
 def code_now(before: Mapping[str, str]) -> dict[str, str]:
     """Digests of the same modules as they lie there now."""
     found = {module: source_of(module) for module in before}
-    return {module: ABSENT if path is None else _digest(path) for module, path in found.items()}
+    return {
+        module: ABSENT if path is None else _digest_with_neighbours(path) if is_file(module) else _digest(path)
+        for module, path in found.items()
+    }
+
+
+def is_file(module: str) -> bool:
+    """Whether code is named by its file, not as a module."""
+    return Path(module).is_absolute()
 
 
 def source_of(module: str) -> Path | None:
     """The file a module would be loaded from; None where there is none. Only its top-level package is looked up."""
+    if is_file(module):
+        return Path(module) if Path(module).is_file() else None
     top, *inside = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -80,6 +95,54 @@ def _digest(path: Path) -> str:
         name = file.name if folder is None else file.relative_to(folder).as_posix()
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _in_file(text: str) -> NamedCode:
+    name, _, member = text.rpartition(":")
+    path = Path(name).expanduser().absolute()
+    if path.suffix != ".py" or not member.isidentifier():
+        return NamedCode(module=name, problem=f"{text[:80]!r} names no function of a file; expected FILE.py:FUNCTION")
+    if not path.is_file():
+        return NamedCode(
+            module=str(path), problem=f"no file {str(path)!r}; a path begins where the command runs, {Path.cwd()}"
+        )
+    return NamedCode(module=str(path), digest=_digest_with_neighbours(path), problem=_trouble(path, member))
+
+
+def _digest_with_neighbours(path: Path) -> str:
+    """Of a file and of what lies beside it that it imports, and that imports in turn."""
+    digest = hashlib.sha256()
+    for file in sorted(_with_neighbours(path)):
+        digest.update(
+            file.relative_to(path.parent).as_posix().encode("utf-8", "surrogateescape")
+            + b"\0"
+            + file.read_bytes()
+            + b"\0"
+        )
+    return digest.hexdigest()[:16]
+
+
+def _with_neighbours(path: Path) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        try:
+            nodes = list(ast.walk(ast.parse(file.read_bytes())))
+        except (SyntaxError, ValueError, RecursionError):  # importing it will say so
+            continue
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        for top in {name.partition(".")[0] for name in names}:
+            beside = path.parent / top
+            if beside.with_name(f"{top}.py").is_file():
+                waiting.append(beside.with_name(f"{top}.py"))
+            elif beside.is_dir():
+                waiting += sorted(beside.rglob("*.py"))
+    return found
 
 
 def _trouble(path: Path, member: str) -> str | None:

@@ -99,7 +99,12 @@ class _Keeper:
             if not hasattr(config, name) or (field is None and isinstance(config, BaseModel)):
                 continue
             metadata = _metadata(field.annotation, field.metadata) if field else ()
-            marked = any(isinstance(one, NamesFile) for one in metadata)
+            markers = list(metadata)
+            marked = any(isinstance(one, NamesFile) for one in markers)
+            if isinstance(value, str) and any(isinstance(one, NamesCode) and one.kind == "file" for one in markers):
+                file, colon, member = value.rpartition(":")
+                made[name] = f"{absolute(file)}{colon}{member}" if file else value
+                continue
             made[name] = self.value(getattr(config, name), value, f"{path}.{name}" if path else name, marked)
         return made
 

@@ -123,7 +123,9 @@ def test_what_is_held_out_depends_on_the_seed_alone(made):
     assert not prompts[0] & prompts[1]
     assert len(prompts[0] | prompts[1]) == 20
     backwards = made(ROWS[::-1], eval_share=0.25, seed=1)
-    assert {task.prompt[0]["content"] for task in tasks(backwards, Split.EVAL)} == prompts[list(Split).index(Split.EVAL)]
+    assert {task.prompt[0]["content"] for task in tasks(backwards, Split.EVAL)} == prompts[
+        list(Split).index(Split.EVAL)
+    ]
 
 
 def test_a_column_splits_and_other_rows_are_left_out(made):
