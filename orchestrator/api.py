@@ -139,6 +139,7 @@ if TYPE_CHECKING:
     from orchestrator.maths.shapes import expect_shape, group_index
     from orchestrator.maths.streams import splitmix64, unit_interval
     from orchestrator.runs.atomic import write_json, written_aside
+    from orchestrator.runs.cache import cache_file
     from orchestrator.runs.curves import Curve
     from orchestrator.runs.layout import RunFolder, TrialFolder
     from orchestrator.runs.ledger import Ledger, read_rows
@@ -178,6 +179,7 @@ _LAZY = {
     "TrialSpec": "orchestrator.contract.plan",
     "Tried": "orchestrator.contract.search",
     "behaviour_ratio": "orchestrator.maths.correction",
+    "cache_file": "orchestrator.runs.cache",
     "clipped_surrogate": "orchestrator.maths.losses",
     "clipped_value_loss": "orchestrator.maths.losses",
     "cross_entropy": "orchestrator.maths.losses",
@@ -329,6 +331,7 @@ __all__ = [
     "Weights",
     "advantages_of",
     "behaviour_ratio",
+    "cache_file",
     "clipped_surrogate",
     "clipped_value_loss",
     "cross_entropy",

@@ -14,7 +14,7 @@ _KEPT = 2000  # checks in the file; the oldest go first
 
 
 def cache_file(name: str) -> Path:
-    """A file in the folder that the XDG base directory specification gives to caches."""
+    """A file or folder in the folder that the XDG base directory specification gives to caches."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"  # the specification has others ignored
     return cache / "rl-orchestrator" / name

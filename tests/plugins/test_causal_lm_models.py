@@ -337,7 +337,7 @@ def test_a_tokenizer_with_words_is_the_same_in_transformers(tmp_path):
 def test_words_that_cannot_be_told_apart_are_refused_all_at_once():
     with pytest.raises(ValueError, match=r"words: ' go', 'a', 'take', 'über' cannot be words of the vocabulary"):
         ModelConfig(preset="tiny", words=("take", " go", "a", "take", "über", "put"))
-    with pytest.raises(ValueError, match="words belong to a preset"):
+    with pytest.raises(ValueError, match="words belongs to preset 'tiny'"):
         ModelConfig(path="somewhere", words=("take",))
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from orchestrator.api import PathOrName, PluginConfig, Problem
 
+from .places import NO_GGUF, looks_local, missing_gguf, missing_model
+from .presets import PACKAGED, missing_packages
 from .tokenizer import check_words
 
-PRESETS = ("tiny",)
+PRESETS = ("tiny", *PACKAGED)
+SIZES = ("hidden", "layers", "heads", "kv_heads", "mlp", "context", "seed", "words")  # of a model that is built here
+ORIGIN = ("gguf", "revision", "trust_remote_code")  # how a model at a path is read
 
 
 class LoraConfig(PluginConfig):
@@ -29,23 +32,27 @@ class LoraConfig(PluginConfig):
 
 
 class ModelConfig(PluginConfig):
-    """Which model: ``preset`` builds one here, ``path`` loads one that transformers knows."""
+    """Which model: ``preset`` is one that needs no download, ``path`` loads one that transformers knows."""
 
-    preset: str | None = Field(None, description="a model built here, randomly initialised: tiny")
-    hidden: int = Field(128, ge=8, description="preset: width of the residual stream")
-    layers: int = Field(3, ge=1, description="preset: transformer blocks")
-    heads: int = Field(4, ge=1, description="preset: attention heads; their width must be even")
-    kv_heads: int | None = Field(None, ge=1, description="preset: key and value heads; null: as many as heads")
-    mlp: int | None = Field(None, ge=8, description="preset: width of the gated MLP; null: three times hidden")
-    context: int = Field(1024, ge=16, description="preset: most tokens in one rollout")
-    seed: int = Field(0, ge=0, description="preset: of the random initial weights")
-    words: tuple[str, ...] = Field((), description="preset: words that are one token each instead of one per character")
+    preset: str | None = Field(
+        None,
+        description="tiny: built here, randomly initialised; smollm2: SmolLM2-135M-Instruct, out of a Python package",
+    )
+    hidden: int = Field(128, ge=8, description="tiny: width of the residual stream")
+    layers: int = Field(3, ge=1, description="tiny: transformer blocks")
+    heads: int = Field(4, ge=1, description="tiny: attention heads; their width must be even")
+    kv_heads: int | None = Field(None, ge=1, description="tiny: key and value heads; null: as many as heads")
+    mlp: int | None = Field(None, ge=8, description="tiny: width of the gated MLP; null: three times hidden")
+    context: int = Field(1024, ge=16, description="tiny: most tokens in one rollout")
+    seed: int = Field(0, ge=0, description="tiny: of the random initial weights")
+    words: tuple[str, ...] = Field((), description="tiny: words that are one token each instead of one per character")
 
     path: PathOrName | None = Field(None, description="folder with config.json, or a hub name such as Qwen/Qwen3-1.7B")
+    gguf: str | None = Field(None, min_length=1, description="path: a GGUF file in it, read as weights of dtype")
     revision: str | None = Field(None, description="path: branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(False, description="path: run Python code that comes with the model")
     attention: str | None = Field(
-        None, description="path: attention implementation (sdpa, eager, flash_attention_2); null: transformers' choice"
+        None, description="attention implementation (sdpa, eager, flash_attention_2); null: transformers' choice"
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
@@ -73,21 +80,35 @@ class ModelConfig(PluginConfig):
         if (self.preset is None) == (self.path is None):
             given = "both preset and path" if self.preset else "neither preset nor path"
             raise ValueError(f"{given} given; expected exactly one, as in {{preset: tiny}} or {{path: folder}}")
-        if self.path is not None:
-            sized = {"hidden", "layers", "heads", "kv_heads", "mlp", "context", "seed", "words"} & self.model_fields_set
-            if sized:
-                raise ValueError(f"{', '.join(sorted(sized))} belong to a preset; a model at a path has its own sizes")
-        else:
-            loaded = {"revision", "trust_remote_code", "attention"} & self.model_fields_set
-            if loaded:
-                raise ValueError(
-                    f"{', '.join(sorted(loaded))} belong to a model at a path, not to preset {self.preset!r}"
-                )
+        typed = self.model_fields_set
+        sized = sorted(typed & {*SIZES}) if self.preset != "tiny" else []
+        if sized:
+            raise ValueError(
+                f"{', '.join(sized)} {_belong(sized)} to preset 'tiny', which is built here; {self.preset or self.path!r} "
+                "has sizes, weights and a vocabulary of its own"
+            )
+        loaded = sorted(typed & {*ORIGIN}) if self.path is None else []
+        if loaded:
+            raise ValueError(
+                f"{', '.join(loaded)} {_belong(loaded)} to a model at a path, not to preset {self.preset!r}"
+            )
+        if self.preset == "tiny":
+            if self.attention is not None:
+                raise ValueError("attention belongs to a model that is loaded; preset 'tiny' is built here")
             if self.hidden % (2 * self.heads):
                 raise ValueError(f"hidden {self.hidden} must be a multiple of twice the heads ({self.heads})")
             if self.kv_heads and self.heads % self.kv_heads:
                 raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
         return self
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether checkpoints hold a whole model, with adapters merged in: there is no base that they could name."""
+        return self.preset == "tiny" or self.gguf is not None
+
+
+def _belong(names: list[str]) -> str:
+    return "belongs" if len(names) == 1 else "belong"
 
 
 class VllmConfig(PluginConfig):
@@ -132,11 +153,6 @@ def plan_problems(plan: Any) -> list[Problem]:
     return list(found.values())
 
 
-def looks_local(path: str) -> bool:
-    """Whether a model path means a folder on this machine rather than a hub name."""
-    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
-
-
 def _policies(plan: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for trial in plan.trials:
         policy = trial.settings.policy
@@ -146,26 +162,26 @@ def _policies(plan: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _machine_problems(path: str, options: Mapping[str, Any]) -> Iterator[Problem]:
     model = options.get("model") or {}
-    folder = model.get("path")
-    if folder and looks_local(folder) and not (Path(folder).expanduser() / "config.json").is_file():
-        yield Problem(f"{path}.model.path", missing_model(folder))
+    yield from _model_problems(f"{path}.model", model)
     if model.get("lora") and importlib.util.find_spec("peft") is None:
         yield Problem(f"{path}.model.lora", NO_PEFT)
     if options.get("engine") == "vllm" and importlib.util.find_spec("vllm") is None:
         yield Problem(f"{path}.engine", NO_VLLM)
 
 
+def _model_problems(path: str, model: Mapping[str, Any]) -> Iterator[Problem]:
+    preset, folder, gguf = model.get("preset"), model.get("path"), model.get("gguf")
+    if preset in PACKAGED and (lacking := missing_packages(preset)) is not None:
+        yield Problem(f"{path}.preset", lacking)
+    if folder and looks_local(folder):
+        problem = missing_gguf(folder, gguf) if gguf else missing_model(folder)
+        if problem is not None:
+            yield Problem(f"{path}.{'gguf' if gguf else 'path'}", problem)
+    if gguf and importlib.util.find_spec("gguf") is None:
+        yield Problem(f"{path}.gguf", NO_GGUF)
+
+
 NO_PEFT = "low-rank adapters need the package peft; install it with: pip install 'rl-orchestrator[lora]'"
 NO_VLLM = (
     "engine vllm needs the package vllm; install it with: pip install 'rl-orchestrator[vllm]', or use transformers"
 )
-
-
-def missing_model(folder: str) -> str:
-    """Say that a folder holds no model, and what to do."""
-    where = Path(folder).expanduser()
-    what = "holds no config.json" if where.is_dir() else "does not exist"
-    return (
-        f"{folder!r} looks like a folder but {what}; expected what save_pretrained writes "
-        f"(config.json, model.safetensors, tokenizer files). A hub name has the form owner/name"
-    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from .architecture import Transformer
-from .config import NO_PEFT, LoraConfig, ModelConfig, looks_local, missing_model
+from .config import NO_PEFT, LoraConfig, ModelConfig
+from .presets import folder_of
+from .pretrained import pretrained
 from .rendering import PlainRendering, Renderer
 from .templates import rendering_of
 from .tiny import build_tiny
@@ -38,16 +38,16 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
 
     :raises FileNotFoundError: when a folder holds no model
     :raises OSError: when a hub model can be had neither from the cache nor from the network
-    :raises ImportError: when adapters are asked for and peft is not installed
+    :raises ImportError: when a package is missing that the options need
     """
-    if config.preset is not None:
+    if config.preset == "tiny":
         tokenizer = CharacterTokenizer(config.words)
         lm = cast("Transformer", build_tiny(config, tokenizer))
         if config.dtype != "auto":
             lm = lm.to(getattr(torch, config.dtype))
         renderer = Renderer(PlainRendering(tokenizer))
     else:
-        tokenizer, lm = _from_path(config)
+        tokenizer, lm = _read(config)
         renderer = Renderer(rendering_of(tokenizer, _stops(lm)))
     context = _window(lm)
     _silence_dropout(lm)
@@ -62,32 +62,19 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     return Loaded(lm=lm, tokenizer=tokenizer, renderer=renderer, context=context)
 
 
-def _from_path(config: ModelConfig) -> tuple[Any, Transformer]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def _read(config: ModelConfig) -> tuple[Any, Transformer]:
+    """Read a model that is somewhere already: packaged, at a path, on a hub."""
+    if config.preset is not None:
+        return pretrained(str(folder_of(config.preset)), dtype=config.dtype, attention=config.attention)
     assert config.path is not None
-    name = str(Path(config.path).expanduser()) if looks_local(config.path) else config.path
-    if looks_local(config.path) and not (Path(name) / "config.json").is_file():
-        raise FileNotFoundError(f"policy.model.path: {missing_model(config.path)}")
-    common = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **common)
-        lm = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=config.dtype if config.dtype == "auto" else getattr(torch, config.dtype),
-            **({"attn_implementation": config.attention} if config.attention else {}),
-            **common,
-        )
-    except OSError as error:
-        offline = (
-            " HF_HUB_OFFLINE is set, so only the local cache was searched." if os.environ.get("HF_HUB_OFFLINE") else ""
-        )
-        error.add_note(
-            f"policy.model.path: could not load {config.path!r}.{offline} Expected a folder with config.json, weights "
-            "and tokenizer files, or the name of a hub model that is cached or reachable"
-        )
-        raise
-    return tokenizer, cast("Transformer", lm)
+    return pretrained(
+        config.path,
+        dtype=config.dtype,
+        gguf=config.gguf,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        attention=config.attention,
+    )
 
 
 def _window(lm: Transformer) -> int:

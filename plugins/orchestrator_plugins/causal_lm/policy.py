@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.utils import logging
 
 from orchestrator.api import Action, Column, Context, ContextError, Environment, Packed, Rollout, Sampling, Speaks
 
@@ -21,6 +19,8 @@ from .lean import lean_for
 from .loading import load
 from .module import CausalLMModule, check_head, plain_weights
 from .packing import lay_out, pack_rollouts
+from .pretrained import quiet
+from .tokenizer import CharacterTokenizer
 
 
 class CausalLMPolicy:
@@ -111,21 +111,20 @@ class CausalLMPolicy:
     def export(self, directory: Path) -> None:
         """Write a folder that ``from_pretrained`` of transformers loads: config, tokenizer and weights, no critic.
 
-        With adapters on a model from a path, the adapters alone, beside the name of their base; with adapters on a
-        preset, which has no path, the model with adapters merged in.
+        With adapters the adapters alone, beside the name of their base; where that has no folder of its own (the preset
+        ``tiny``, a GGUF file), the model with adapters merged in.
         """
         lm = self._loaded.lm
         whole: dict[str, Any] = {"max_shard_size": "1TB"}  # one file: checkpoints write theirs over it
-        if self._config.model.lora and self._config.model.preset:
+        if self._config.model.lora and self._config.model.is_merged:
             lm = self.module.transformer
             whole["state_dict"] = dict(plain_weights(lm))
         elif self._config.model.lora:
             whole["save_embedding_layers"] = False  # they are the base's, tied or not
-        with _quiet():
+        with quiet():
             lm.save_pretrained(directory, **whole)
-        (self._loaded.tokenizer.save if self._config.model.preset else self._loaded.tokenizer.save_pretrained)(
-            directory
-        )
+        tokenizer = self._loaded.tokenizer
+        (tokenizer.save if isinstance(tokenizer, CharacterTokenizer) else tokenizer.save_pretrained)(directory)
 
     def _prompts(self, contexts: Sequence[Context]) -> list[tuple[int, ...]]:
         return [self.renderer.context(context.observations, context.actions) for context in contexts]
@@ -143,18 +142,6 @@ class CausalLMPolicy:
             rows=self._config.batch_rows,
             snapshot=self._config.snapshot,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bar off the terminal, which shows trials."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _default_device() -> str:
