@@ -32,7 +32,7 @@ WINDOW = 0.2  # share of the common cost, at its end, over which curves are aver
 PRIOR = 4.0  # degrees of freedom that the common variance counts for
 SPREAD = 0.5  # standard deviation of the logarithm of arms' spreads, for which the rule is made
 DRAWS = 40_000  # of the chance distribution; error rates are exact to 0.1 points at 5 %
-_SEED = 20250  # of the draws: the same design has the same bounds everywhere
+SEED = 20250  # of the draws: the same design has the same bounds everywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -258,7 +258,7 @@ def _chance(baseline: int, arms: tuple[int, ...], among: tuple[int, ...], prior:
 @lru_cache(maxsize=8)
 def _equal_arms(baseline: int, arms: tuple[int, ...], prior: float, spread: float) -> Array:
     """Distances of arms that differ from the baseline in nothing but their spread: [DRAWS, k]."""
-    generator = np.random.default_rng(_SEED)
+    generator = np.random.default_rng(SEED)
     counts = np.array((baseline, *arms))
     size = (DRAWS, counts.size)
     sigma = np.exp(spread * generator.normal(size=size))
