@@ -1,4 +1,4 @@
-"""Limits on what may hang: a call of an environment or a reward, and the wall-clock budget."""
+"""Limits on what may hang: a call of a component other than the policy, and the wall-clock budget."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ class Limits(Protocol):
     def watched(self, what: str, key: str) -> AbstractContextManager[None]:
         """Watch a block; enter it only if it has not hung before.
 
-        :param what: ``environment``, or ``reward/NAME``
+        :param what: ``environment``, ``reward/NAME``, ``sampler``, ``advantage`` or ``objective``
         :param key: tells this call from all others of the trial; the same when the trial is run again
         :raises TimeoutError: it hung before
         """
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Leave a block out of the time of the sampler that asked for it."""
 
     def budget(self, seconds: float) -> AbstractContextManager[None]:
         """Watch a step of training, which may take what is left of the budget and some more."""
@@ -31,6 +34,10 @@ class Unlimited:
     spent = False
 
     def watched(self, what: str, key: str) -> AbstractContextManager[None]:
+        """Let the block take what it takes."""
+        return nullcontext()
+
+    def apart(self) -> AbstractContextManager[None]:
         """Let the block take what it takes."""
         return nullcontext()
 

@@ -175,6 +175,13 @@ class Failures(Section):
     reward_seconds: float | None = Field(
         None, ge=0, description="the same for a reward's scoring of one group, whose rollouts are failed"
     )
+    method_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="the same for the sampler's own time in a step (without the episodes it asks for), for a call of the "
+        "advantage estimator and one of the objective; called again it fails the trial. Policies have no limit but the "
+        "budget's",
+    )
 
 
 def _named(value: Any) -> Any:

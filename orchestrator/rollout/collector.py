@@ -92,6 +92,10 @@ class Collector:
 
     def __call__(self, requests: Sequence[RolloutRequest]) -> list[RolloutGroup]:
         """Play and score; one group per request, without the rollouts that failed (a group may be empty)."""
+        with self._limits.apart():
+            return self._collect(requests)
+
+    def _collect(self, requests: Sequence[RolloutRequest]) -> list[RolloutGroup]:
         requests = expect_requests(requests)
         worlds = [world for place, request in enumerate(requests) for world in self._worlds(place, request)]
         self._play(worlds)

@@ -75,10 +75,17 @@ def hangs_are_watched(plan: Plan, registry: Registry) -> bool:
 
 def _limited(settings: Settings, registry: Registry, unseen: bool) -> bool:
     failures = settings.failures
-    if failures.step_seconds or failures.reward_seconds or settings.budget.seconds is not None:
+    if (
+        failures.step_seconds
+        or failures.reward_seconds
+        or failures.method_seconds
+        or settings.budget.seconds is not None
+    ):
         return True
     asked = [("environment", settings.environment.use, failures.step_seconds)]
     asked += [("reward", reward.use, failures.reward_seconds) for reward in settings.rewards]
+    methods = (("sampler", settings.sampler), ("advantage", settings.advantage), ("objective", settings.objective))
+    asked += [(role, spec.use, failures.method_seconds) for role, spec in methods if spec is not None]
     return unseen and any(
         seconds is None and registry.plugin_of(role, name).distribution != OURS for role, name, seconds in asked
     )

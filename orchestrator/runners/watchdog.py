@@ -24,7 +24,8 @@ OTHERS = 600.0  # seconds components of other distributions may take where the f
 OURS = "rl-orchestrator"  # this distribution, as plugins are named by theirs
 _GRACE = 60.0  # seconds a step may go on beyond the budget, or a tenth of the budget if that is more
 _LONGEST_KEY = 200
-_CALL, _STEP = range(watcher.SLOTS)
+_CALL, _METHOD, _STEP = range(watcher.SLOTS)
+_METHODS = ("sampler", "advantage", "objective")
 
 
 class Watchdog:
@@ -37,15 +38,18 @@ class Watchdog:
         self.spent = any(hang.what == "budget" for hang in hangs)
         self._seconds: Mapping[str, float] = {}
         self._whom: Mapping[str, str] = {}
+        self._method: tuple[Hang, float] | None = None  # under way, and when its time is over
 
     def limit(self, failures: Failures, parts: Mapping[str, Part]) -> None:
         """Take the limits from the settings, and from who provides the components."""
         seconds, whom = {}, {}
         for path, part in parts.items():
-            what = "environment" if path == "environment" else f"reward/{part.name}"
-            if path != "environment" and not path.startswith("reward"):
+            if path == "policy":  # how long it may act depends on its size and the machine's
                 continue
-            asked = failures.step_seconds if path == "environment" else failures.reward_seconds
+            what = f"reward/{part.name}" if path.startswith("reward") else path
+            asked = failures.method_seconds
+            if path not in _METHODS:
+                asked = failures.step_seconds if path == "environment" else failures.reward_seconds
             seconds[what] = asked if asked is not None else (OTHERS if foreign(part) else 0.0)
             whom[what] = part.whom or ""
         self._seconds, self._whom = seconds, whom
@@ -60,9 +64,35 @@ class Watchdog:
         if len(key) > _LONGEST_KEY:  # a task's id may be of any length
             key = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         if key in self._before:
-            raise TimeoutError(f"{self._before[key]} when it was first played")
-        with self._armed(_CALL, Hang(what, key, seconds, self._whom.get(what, ""))):
+            raise TimeoutError(f"{self._before[key]} when it was called before")
+        hang = Hang(what, key, seconds, self._whom.get(what, ""))
+        if what not in _METHODS:
+            with self._armed(_CALL, hang):
+                yield
+            return
+        self._method = hang, time.monotonic() + seconds
+        try:
+            with self._armed(_METHOD, hang):
+                yield
+        finally:
+            self._method = None
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Stop the clock of the sampler that asked for the block, if it has a limit."""
+        if self._method is None:
             yield
+            return
+        hang, over = self._method
+        left = over - time.monotonic()
+        self._method = None  # who collects within a collection stopped the clock already
+        _page().write(_METHOD, 0.0, b"", b"")
+        try:
+            yield
+        finally:
+            left = max(left, 0.01)
+            self._method = hang, time.monotonic() + left
+            _page().write(_METHOD, left, os.fsencode(self._folder.hung), hang.line())
 
     @contextmanager
     def budget(self, seconds: float) -> Iterator[None]:

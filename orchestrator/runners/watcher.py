@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 
-SLOTS, SIZE = 2, 2048
+SLOTS, SIZE = 3, 2048
 HEAD = struct.Struct("<QddQQ")  # counter, began, seconds (0: nothing to watch), length of the path, of the note
 
 

@@ -12,7 +12,7 @@ from orchestrator.runs.layout import TrialFolder
 class Hang:
     """A call that did not return.
 
-    :ivar what: was called: ``environment``, ``reward/NAME`` or ``budget``
+    :ivar what: was called: ``environment``, ``reward/NAME``, ``sampler``, ``advantage``, ``objective`` or ``budget``
     :ivar key: tells the call from all others of the trial
     :ivar seconds: it was given
     :ivar whom: plugin and component, as errors name them; empty: none in particular
@@ -30,7 +30,10 @@ class Hang:
     def __str__(self) -> str:
         if self.what == "budget":
             return "a step of training was still going on long after budget.seconds"
-        setting = "failures.step_seconds" if self.what == "environment" else "failures.reward_seconds"
+        role = self.what.partition("/")[0]
+        setting = {"environment": "failures.step_seconds", "reward": "failures.reward_seconds"}.get(
+            role, "failures.method_seconds"
+        )
         by = f", {self.whom}," if self.whom else ""
         return f"the {self.what.replace('/', ' ')}{by} did not return within {self.seconds:g} s ({setting})"
 

@@ -72,6 +72,7 @@ class Training:
             labels=labels,
             keep_bad_batch=self.folder.bad_batch,
             workers=self.workers,
+            limits=trial.limits,
         )
         self.rounds = Rounds(
             self.settings.schedule,
@@ -172,7 +173,8 @@ class Training:
         self.progress.tasks = self.tasks.taken
         self.collector.begin(self.progress.step, version=self.trainer.updates)
         with self.weights.loaded(self.rounds.acting), blame(self.parts["sampler"].whom):
-            groups = expect_groups(self.components.sampler.sample(tasks, self.collector))
+            with self.trial.limits.watched("sampler", f"sampler/{self.progress.step}"):
+                groups = expect_groups(self.components.sampler.sample(tasks, self.collector))
             return self.collector.settle(groups)
 
     def _update(self, groups: Sequence[RolloutGroup]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orchestrator.contract.batch import Batch, Column, Need, Terms, Weights
+from orchestrator.contract.limits import Limits, Unlimited
 from orchestrator.contract.parts import facts_of
 from orchestrator.contract.roles import ScalesGradient
 from orchestrator.contract.settings import Settings
@@ -57,11 +58,13 @@ class Trainer:
         labels: Mapping[str, str] | None = None,
         keep_bad_batch: Path | None = None,
         workers: Workers | None = None,
+        limits: Limits | None = None,
     ):
         """Wire a trainer.
 
         :param labels: who to blame, by role
         :param keep_bad_batch: file the batch goes to when the trial fails for non-finite numbers
+        :param limits: on calls of the estimator and the objective; None: none
         """
         self._policy, self._advantage, self._objective = policy, advantage, objective
         self._credit_needs: frozenset[Need] = frozenset() if advantage is None else advantage.needs
@@ -69,6 +72,7 @@ class Trainer:
         self._labels = dict(labels or {})
         self._keep_bad_batch = keep_bad_batch
         self._workers = workers or Workers()
+        self._limits, self._at = limits or Unlimited(), 0  # the step, which tells its calls apart
         self._named = [(n, p) for n, p in policy.module.named_parameters() if p.requires_grad]
         self._parameters = [p for _, p in self._named]
         self.updates = 0  # optimiser steps taken
@@ -92,7 +96,7 @@ class Trainer:
         :returns: metrics of the phase; ratios over all its optimiser steps
         :raises NonFiniteError: too many updates in a row were skipped
         """
-        schedule = self._settings.schedule
+        self._at, schedule = step, self._settings.schedule
         groups = len(group_rows(batch.group))
         count = int(-self._workers.maximum(-min(schedule.minibatches, groups)))
         single = count == 1 and schedule.epochs == 1
@@ -190,7 +194,9 @@ class Trainer:
             return replace(batch, advantages=torch.where(batch.mask, batch.rewards[:, None], 0.0))
         self._refuse_overflow(batch)
         with blame(self._labels.get("advantage")), torch.no_grad():
-            credit = expect_credit(self._advantage.estimate(declared_to("estimator", batch, self._credit_needs)), batch)
+            with self._limits.watched("advantage", f"advantage/{self._at}"):
+                credit = self._advantage.estimate(declared_to("estimator", batch, self._credit_needs))
+            credit = expect_credit(credit, batch)
         self._credit_metrics = dict(credit.metrics)
         return replace(batch, advantages=credit.advantages, returns=credit.returns)
 
@@ -309,7 +315,8 @@ class Trainer:
         own = {Column.LOGPROB, *(need.column for need in needs if need.weights == Weights.CURRENT)}
         shown = Declared({column: values for column, values in current.items() if column in own}, "objective")
         with blame(self._labels.get("objective")):
-            terms = self._objective.terms(declared_to("objective", micro, needs), shown)
+            with self._limits.watched("objective", f"objective/{self._at}"):
+                terms = self._objective.terms(declared_to("objective", micro, needs), shown)
             expect_terms(terms, micro, trained=trained)
         return override_reduction(terms, self._settings.update.reduction)
 

@@ -130,6 +130,125 @@ def test_under_ray_the_worker_is_ended_and_the_other_trials_go_on(tmp_path):
     assert [read_result(trial).status for trial in folder.trials()] == ["done", "done"]
 
 
+STUCK = """
+import json, os, sys, time
+from pathlib import Path
+
+import ladder_world
+import torch._dynamo  # before the forks, as are all that take long
+from orchestrator_plugins import baselines, mlp
+
+from orchestrator.api import Component, hookimpl
+from orchestrator.contract.plan import TrialSpec
+from orchestrator.contract.settings import Settings
+from orchestrator.runners.trial import run_spec
+from orchestrator.testing import load_only
+from orchestrator.training import loop
+
+OURS = {"sampler": "group", "advantage": "group_mean", "objective": "reinforce"}
+METHODS = {"sampler": "sample", "advantage": "estimate", "objective": "terms"}
+
+
+def stuck(role):
+    def build(config):
+        component = registry.build(role, OURS[role], {"count": 2} if role == "sampler" else {})
+        made, calls = getattr(component, METHODS[role]), []
+
+        def call(*arguments):
+            calls.append(1)
+            found = made(*arguments)
+            while len(calls) > 1:
+                time.sleep(1)
+            return found
+
+        object.__setattr__(component, METHODS[role], call)
+        return component
+
+    return [Component(name="stuck", build=build)]
+
+
+class Stuck:
+    @hookimpl
+    def provide_samplers(self):
+        return stuck("sampler")
+
+    @hookimpl
+    def provide_advantage_estimators(self):
+        return stuck("advantage")
+
+    @hookimpl
+    def provide_objectives(self):
+        return stuck("objective")
+
+
+registry = load_only(baselines, mlp, ladder_world, Stuck())
+data = json.loads(sys.argv[2])
+ends = {}
+for role in OURS:
+    run = Path(sys.argv[1]) / role
+    settings = Settings.model_validate({**data, role: {"use": "stuck"}})
+    spec = TrialSpec(id="a", arm="a", seed=0, settings=settings)
+    codes = []
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            run_spec(spec, run, registry=registry, watch=True)
+            os._exit(0)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    ends[role] = codes
+print(json.dumps(ends))
+"""
+
+
+def test_a_method_that_never_returns_fails_its_trial_by_name(tmp_path):
+    environment = ladder.install(tmp_path / "plugins")
+    data = ladder.experiment({}, failures={"method_seconds": 1.0}, evaluation={"tasks": 1, "samples": 1})
+
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, tmp_path / "runs", json.dumps(data)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    for role, codes in json.loads(done.stdout).items():
+        trial = RunFolder(tmp_path / "runs" / role).trial("a")
+        assert codes == [-signal.SIGKILL, 0]
+        assert [(hang.what, hang.key) for hang in read_hangs(trial)] == [(role, f"{role}/2")]
+        result = read_result(trial)
+        assert (result.status, "'Stuck'" in result.error.blamed) == ("failed", True)
+        assert "did not return within 1 s (failures.method_seconds)" in result.error.message
+
+
+def test_the_time_of_the_episodes_is_not_the_samplers(tmp_path):
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from orchestrator.contract.component import Role\n"
+        "from orchestrator.contract.parts import Part\n"
+        "from orchestrator.contract.settings import Failures\n"
+        "from orchestrator.runners.watchdog import Watchdog\n"
+        "from orchestrator.runs.layout import TrialFolder\n"
+        "watchdog = Watchdog(TrialFolder(Path(sys.argv[1])))\n"
+        "part = Part(role=Role.SAMPLER, name='x', plugin=None, component=object())\n"
+        "watchdog.limit(Failures(method_seconds=0.3), {'sampler': part})\n"
+        "for step in (1, 2):\n"
+        "    with watchdog.watched('sampler', f'sampler/{step}'):\n"
+        "        with watchdog.apart():\n"
+        "            time.sleep(0.9)\n"
+        "        print(step, flush=True)\n"
+        "        time.sleep(60 * (step - 1))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, timeout=30, check=False)
+
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"1\n2\n")
+    assert [hang.key for hang in read_hangs(TrialFolder(tmp_path))] == ["sampler/2"]
+
+
 def _part(plugin: str | None, *inner: Part) -> Part:
     return Part(role=Role.REWARD, name="x", plugin=plugin, component=object(), inner=inner)
 
@@ -138,10 +257,10 @@ def test_components_of_others_have_a_limit_and_ours_have_none(tmp_path):
     ours, others = _part("'baselines' (rl-orchestrator 0.1.0)"), _part("'mine' (lab 1.0)")
     watchdog = Watchdog(TrialFolder(tmp_path))
 
-    watchdog.limit(Failures(), {"environment": ours, "reward.0": others})
+    watchdog.limit(Failures(), {"environment": ours, "reward.0": others, "sampler": others, "policy": others})
 
     assert [foreign(part) for part in (ours, others, _part(ours.plugin, others))] == [False, True, True]
-    assert watchdog._seconds == {"environment": 0.0, "reward/x": OTHERS}
+    assert watchdog._seconds == {"environment": 0.0, "reward/x": OTHERS, "sampler": OTHERS}
 
 
 def test_a_call_that_hung_before_is_not_entered_again(tmp_path):
