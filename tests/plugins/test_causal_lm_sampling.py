@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from orchestrator_plugins.causal_lm.sampling import Knobs, draw, measured_temperature, uniforms
 from scipy.stats import chi2, kstest
 
@@ -110,3 +112,50 @@ def test_extreme_noise_never_draws_what_cannot_be_drawn(noise):
         drawn = draw(logits, Knobs.of([settings], 4, torch.device("cpu")), torch.tensor([noise], dtype=torch.float64))
         assert drawn.tokens[0] in (1, 2)
         assert drawn.logprobs.isfinite().all()
+
+
+def sorted_draw(logits: torch.Tensor, knobs: Knobs, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The same by its definition: the whole vocabulary sorted, equals in the order of their ids."""
+    ranked, ids = torch.log_softmax(logits / knobs.temperature, -1).sort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(ranked.shape[1])
+    chances = torch.where(rank < knobs.top_k, ranked.exp(), 0)
+    before = chances.cumsum(-1) - chances
+    nucleus = (before < knobs.top_p * chances.sum(-1, keepdim=True)) | (knobs.top_p >= 1) | (rank == 0)
+    cumulative = torch.where(nucleus, chances, 0).double().cumsum(-1)
+    places = (cumulative > noise[:, None] * cumulative[:, -1:]).to(torch.uint8).argmax(-1, keepdim=True)
+    chosen = ranked.gather(1, places)[:, 0]
+    return ids.gather(1, places)[:, 0], chosen, chosen - cumulative[:, -1].log().float()
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    size=st.sampled_from([2, 7, 300, 3000]),
+    spread=st.sampled_from([0.0, 0.3, 3.0, 30.0]),
+    tied=st.sampled_from([None, 1.0, 4.0]),
+    settings=st.lists(
+        st.builds(
+            Sampling,
+            temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+            top_p=st.sampled_from([1.0, 0.999, 0.9, 0.5, 1e-3]),
+            top_k=st.sampled_from([None, 1, 3, 50, 2000]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_few_ranked_tokens_give_what_sorting_all_of_them_gives(seed, size, spread, tied, settings):
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(len(settings), size, generator=generator)
+    if tied is not None:
+        logits = (logits * tied).round() / tied
+        logits[:, size // 2] = -math.inf
+    noise = torch.rand(len(settings), generator=generator, dtype=torch.float64)
+    knobs = Knobs.of(settings, size, torch.device("cpu"))
+
+    drawn = draw(logits, knobs, noise)
+
+    tokens, logprobs, sampled = sorted_draw(logits, knobs, noise)
+    cut = knobs.truncated
+    assert torch.equal(drawn.tokens[cut], tokens[cut])
+    assert torch.equal(drawn.logprobs[cut], logprobs[cut])
+    torch.testing.assert_close(drawn.sampled[cut], sampled[cut], atol=1e-4, rtol=0)
