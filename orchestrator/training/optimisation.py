@@ -18,7 +18,16 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], settings: Opt
     """Build the optimiser; parameters with ``critic`` in their name get ``critic_lr``, vectors no weight decay.
 
     Each parameter group keeps its peak rate under ``peak``.
+
+    :raises ValueError: a parameter is of 16 bits, in which most steps are lost in rounding
     """
+    parameters = list(parameters)
+    coarse = [f"{name} ({p.dtype})" for name, p in parameters if p.dtype in (torch.bfloat16, torch.float16)]
+    if coarse:
+        raise ValueError(
+            f"{len(coarse)} trained parameters are of 16 bits, among them {coarse[0]}: steps below about 1/500 of a weight "
+            "are lost in rounding, so it would hardly train. Keep trained parameters in float32 and compute under torch.autocast"
+        )
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
         lr = settings.critic_lr if settings.critic_lr is not None and "critic" in name else settings.lr

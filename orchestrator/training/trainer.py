@@ -85,7 +85,8 @@ class Trainer:
 
     def fresh_optimizer(self) -> None:
         """Forget the optimiser's state."""
-        self._optimizer = make_optimizer(self._named, self._settings.optimizer)
+        with blame(self._labels.get("policy")):
+            self._optimizer = make_optimizer(self._named, self._settings.optimizer)
 
     def update(self, batch: Batch, step: int, *, fresh: bool = True) -> dict[str, float]:
         """Train on one batch of whole groups.

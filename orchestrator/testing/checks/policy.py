@@ -34,6 +34,13 @@ def check_policy(build: Callable[[], Any], *, environment: Any, **_: Any) -> lis
         policy.prepare(world, frozenset({Column.LOGPROB, Column.ENTROPY}))
     if not isinstance(policy.module, torch.nn.Module) or not any(p.requires_grad for p in policy.module.parameters()):
         return ["module is no torch module with a parameter to train; a fixed rule gives an empty one, of no numbers"]
+    coarse = [
+        n for n, p in policy.module.named_parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)
+    ]
+    if coarse:
+        return [
+            f"module trains {coarse[0]} in 16 bits, where most steps are lost; keep it in float32 and use torch.autocast"
+        ]
     policy.refresh()
     collect = Collector(world, policy, (), sampling=Sampling(max_tokens=12), max_turns=4)
     collect.begin(1)

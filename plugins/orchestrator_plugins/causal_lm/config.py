@@ -57,7 +57,9 @@ class ModelConfig(PluginConfig):
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     lora: LoraConfig | None = Field(None, description="train low-rank adapters instead of all weights")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = Field(
-        "float32", description="of the weights; auto: as stored"
+        "float32",
+        description="what is computed in; auto: as stored. Trained weights are kept in float32 beside bfloat16, and float16 "
+        "is refused",
     )
 
     @field_validator("preset")
@@ -68,6 +70,13 @@ class ModelConfig(PluginConfig):
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ValueError(f"no preset {preset!r}{hint} Presets: {', '.join(PRESETS)}")
         return preset
+
+    @field_validator("dtype")
+    @classmethod
+    def _trainable(cls, dtype: str) -> str:
+        if dtype == "float16":
+            raise ValueError(NO_FLOAT16)
+        return dtype
 
     @field_validator("words")
     @classmethod
@@ -181,6 +190,10 @@ def _model_problems(path: str, model: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(f"{path}.gguf", NO_GGUF)
 
 
+NO_FLOAT16 = (
+    "float16 cannot be trained here: small gradients vanish in it unless losses are scaled, which is not done. Give "
+    "bfloat16 (trained weights are kept in float32 beside it) or float32"
+)
 NO_PEFT = "low-rank adapters need the package peft; install it with: pip install 'rl-orchestrator[lora]'"
 NO_VLLM = (
     "engine vllm needs the package vllm; install it with: pip install 'rl-orchestrator[vllm]', or use transformers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ class TransformersEngine:
     ):
         self._module, self._lean, self._stops, self._pad, self._rows = module, lean, frozenset(stops), pad, rows
         self._keeps_copy = snapshot
-        self._make_decoder = None if lean is not None else decoder_for(module.transformer, pad)
+        with module.computing():
+            self._make_decoder = None if lean is not None else decoder_for(module.transformer, pad)
         self._weights: Any | None = None  # what acts; None until the first use
 
     def refresh(self) -> None:
@@ -32,8 +33,9 @@ class TransformersEngine:
             if self._lean is not None:
                 self._weights = self._lean.snapshot(self._module.transformer)
             elif self._keeps_copy:
+                compute = self._module.compute
                 self._weights = {
-                    name: parameter.detach().clone()
+                    name: parameter.detach().to(compute or parameter.dtype, copy=True)
                     for name, parameter in self._module.lm.named_parameters()
                     if parameter.requires_grad
                 }
@@ -46,7 +48,7 @@ class TransformersEngine:
         results: dict[int, Generated] = {}
         transformer = self._module.transformer
         vocabulary = transformer.get_output_embeddings().weight.shape[0]
-        with torch.inference_mode(), self._acting(transformer):
+        with torch.inference_mode(), self._acting(transformer), self._computing():
             for start in range(0, len(order), self._rows):
                 places = order[start : start + self._rows]
                 generated = generate(self._decoder(transformer), [requests[p] for p in places], self._stops, vocabulary)
@@ -59,6 +61,10 @@ class TransformersEngine:
             assert self._lean is not None
             return self._lean.decoder(self._weights)
         return self._make_decoder(transformer, self._pad)
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        """The copied weights are of the policy's precision already; the trained ones are not."""
+        return nullcontext() if self._lean is not None or self._keeps_copy else self._module.computing()
 
     @contextmanager
     def _acting(self, transformer: Transformer) -> Iterator[None]:

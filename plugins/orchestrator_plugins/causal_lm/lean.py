@@ -28,14 +28,15 @@ logger = logging.getLogger(__name__)
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 
-def lean_for(lm: Transformer, config: CausalLMConfig) -> Lean | None:
+def lean_for(lm: Transformer, config: CausalLMConfig, compute: torch.dtype | None) -> Lean | None:
     """Choose the lean forward pass where options and architecture allow it.
 
+    :param compute: what float32 weights compute in; None: what they are in
     :raises ValueError: when the options demand it and it cannot be had
     """
     if config.forward == "transformers":
         return None
-    reason = _unfit(lm, config)
+    reason = _unfit(lm, config, compute or lm.dtype)
     if reason is None:
         model = cast("LlamaTransformer", lm)
         lean = Lean(model)
@@ -50,7 +51,7 @@ def lean_for(lm: Transformer, config: CausalLMConfig) -> Lean | None:
     return None
 
 
-def _unfit(lm: Transformer, config: CausalLMConfig) -> str | None:
+def _unfit(lm: Transformer, config: CausalLMConfig, dtype: torch.dtype) -> str | None:
     """Why a model cannot be computed leanly, or None."""
     name = type(lm).__name__
     if name not in ARCHITECTURES:
@@ -59,8 +60,8 @@ def _unfit(lm: Transformer, config: CausalLMConfig) -> str | None:
         return "adapters and gradient checkpointing need transformers' own forward pass"
     if config.model.attention:
         return f"attention {config.model.attention!r} is asked for"
-    if lm.dtype not in (torch.float32, torch.float64):
-        return f"weights are {lm.dtype}; it computes in float32 or float64"
+    if dtype not in (torch.float32, torch.float64):
+        return f"the model computes in {dtype}; it knows float32 and float64"
     if lm.device.type != "cpu" and config.forward == "auto":
         return "it is made for processors; on an accelerator transformers' kernels are better"
     settings = lm.config

@@ -11,6 +11,7 @@ from torch import nn
 
 from .architecture import Transformer
 from .config import NO_PEFT, LoraConfig, ModelConfig
+from .precision import keep_masters
 from .presets import folder_of
 from .pretrained import pretrained
 from .rendering import PlainRendering, Renderer
@@ -31,6 +32,7 @@ class Loaded:
     tokenizer: Any  # has save (presets) or save_pretrained (transformers)
     renderer: Renderer
     context: int  # most tokens of one rollout
+    compute: torch.dtype | None  # what float32 weights compute in; None: what they are in
 
 
 def load(config: ModelConfig, device: torch.device) -> Loaded:
@@ -39,6 +41,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     :raises FileNotFoundError: when a folder holds no model
     :raises OSError: when a hub model can be had neither from the cache nor from the network
     :raises ImportError: when a package is missing that the options need
+    :raises ValueError: when its weights are float16
     """
     if config.preset == "tiny":
         tokenizer = CharacterTokenizer(config.words)
@@ -51,6 +54,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
         renderer = Renderer(rendering_of(tokenizer, _stops(lm)))
     context = _window(lm)
     _silence_dropout(lm)
+    compute = keep_masters(lm, adapters=config.lora is not None)
     lm = lm.to(device).eval()
     if config.lora is not None:
         lm = _with_adapters(lm, config.lora)
@@ -59,7 +63,7 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
         if config.lora is not None:
             lm.enable_input_require_grads()
         lm.train()  # transformers recomputes in training mode only; dropout is off either way
-    return Loaded(lm=lm, tokenizer=tokenizer, renderer=renderer, context=context)
+    return Loaded(lm=lm, tokenizer=tokenizer, renderer=renderer, context=context, compute=compute)
 
 
 def _read(config: ModelConfig) -> tuple[Any, Transformer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from orchestrator.api import Column
 
 from .architecture import Backbone, Transformer
 from .packing import Layout, buckets
+from .precision import computing
 from .statistics import token_statistics
 
 
@@ -24,11 +26,16 @@ class CausalLMModule(nn.Module):
     With adapters it holds what is trained only: the frozen base is where it was loaded from.
     """
 
-    def __init__(self, lm: nn.Module, lean: Any | None = None):
+    def __init__(self, lm: nn.Module, lean: Any | None = None, compute: torch.dtype | None = None):
+        """Wrap a model.
+
+        :param lean: a packed forward pass over its weights, for architectures that have one
+        :param compute: what float32 weights compute in; None: what they are in
+        """
         super().__init__()
         self.lm = lm
         self.critic: Critic | None = None
-        self._lean = lean  # a packed forward pass over lm's weights, for architectures that have one
+        self._lean, self.compute = lean, compute
         self.register_state_dict_post_hook(_spell_plainly)
         self.register_load_state_dict_pre_hook(_spell_fully)
 
@@ -37,6 +44,10 @@ class CausalLMModule(nn.Module):
         """The transformers model itself, adapters injected where there are any."""
         wrapped: Any = self.lm
         return cast("Transformer", wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped)
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """Compute for the block in the precision that the policy is of."""
+        return computing(self.compute, next(self.parameters()).device)
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -57,6 +68,10 @@ class CausalLMModule(nn.Module):
 
     def forward(self, layout: Layout, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
         """Statistics of the tokens asked about, [M] each, ``LOGITS`` [M, V]."""
+        with self.computing():
+            return self._statistics(layout, wanted)
+
+    def _statistics(self, layout: Layout, wanted: frozenset[Column]) -> Mapping[Column, Tensor]:
         found: dict[Column, Tensor] = {}
         own_states = Column.VALUE in wanted and self.critic is not None and self.critic.backbone is None
         if wanted - {Column.VALUE} or own_states:
@@ -93,7 +108,8 @@ class Critic(nn.Module):
         if self.backbone is not None:
             states = states_before(self.backbone, layout, self._lean)
         assert states is not None  # given to a critic without a backbone
-        return self.score(states.to(self.score.weight.dtype))[:, 0]
+        with torch.autocast(states.device.type, enabled=False):
+            return self.score(states.to(self.score.weight.dtype))[:, 0]
 
 
 def _spell_plainly(module: CausalLMModule, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
@@ -185,10 +201,11 @@ def check_head(transformer: Transformer) -> None:
     device = next(transformer.parameters()).device
     ids = torch.arange(8, device=device)[None] % transformer.get_output_embeddings().weight.shape[0]
     with torch.no_grad():
-        expected = transformer(input_ids=ids, use_cache=False).logits.float()
+        logits = transformer(input_ids=ids, use_cache=False).logits
+        expected = logits.float()
         states = backbone_of(transformer)(input_ids=ids, use_cache=False).last_hidden_state
         difference = (logits_of(transformer, states).float() - expected).abs().max().item()
-    fine = min(1e-2, torch.finfo(transformer.dtype).eps ** 0.5)  # a soft cap moves small logits by little more
+    fine = min(1e-2, torch.finfo(logits.dtype).eps ** 0.5)  # a soft cap moves small logits by little more
     if not difference <= fine * max(1.0, expected.abs().max().item()):
         raise ValueError(
             f"{type(transformer).__name__} computes its logits in a way this policy does not know: they differ by "

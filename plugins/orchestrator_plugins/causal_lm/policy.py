@@ -33,10 +33,11 @@ class CausalLMPolicy:
         self.device = torch.device(_default_device() if config.device == "auto" else config.device)
         self._loaded = load(config.model, self.device)
         self.renderer, self.context = self._loaded.renderer, self._loaded.context
-        lean = lean_for(self._loaded.lm, config)
-        self.module = CausalLMModule(self._loaded.lm, lean)
-        check_head(self.module.transformer)
-        check_causal(self.module.transformer)
+        lean = lean_for(self._loaded.lm, config, self._loaded.compute)
+        self.module = CausalLMModule(self._loaded.lm, lean, self._loaded.compute)
+        with self.module.computing():
+            check_head(self.module.transformer)
+            check_causal(self.module.transformer)
         self._engine = self._make_engine(lean)
 
     def prepare(self, environment: Environment, wanted: frozenset[Column]) -> None:

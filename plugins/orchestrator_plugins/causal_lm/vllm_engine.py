@@ -55,7 +55,7 @@ class VllmEngine:
             self._llm = LLM(
                 model=folder,
                 skip_tokenizer_init=True,
-                dtype=str(transformer.dtype).removeprefix("torch."),
+                dtype=str(policy.module.compute or transformer.dtype).removeprefix("torch."),
                 max_model_len=policy.context,
                 gpu_memory_utilization=config.memory,
                 max_num_seqs=config.max_rows,
