@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from orchestrator.contract.batch import Batch
 from orchestrator.contract.types import Couples
+
+PADDING_FOR_SIBLINGS = 1.25
+"""Padded tokens, relative to rows sorted by length, up to which siblings stay together in micro-batches."""
 
 
 def take_rows(batch: Batch, rows: Tensor) -> Batch:
@@ -62,25 +66,53 @@ def minibatches(batch: Batch, count: int, generator: torch.Generator) -> list[Te
 def microbatches(batch: Batch, couples: Couples, *, max_rows: int | None, max_tokens: int | None) -> list[Tensor]:
     """Rows of each micro-batch of a mini-batch, within the limits where whole units allow it.
 
-    A unit is a row, or a whole group where the objective couples groups. Rows of like length go together.
+    A unit is a row, or a whole group where the objective couples groups. Rows of like length go together; where a mini-batch is
+    cut and it costs little padding, siblings do too, since policies that share prompts compute each once a micro-batch.
     """
     lengths = last_used(batch)
+    limits = _Limits(lengths, max_rows, max_tokens)
     if couples == Couples.GROUPS:
-        units = group_rows(batch.group)
-    else:
-        units = list(torch.argsort(lengths, stable=True).split(1))
-    parts: list[list[Tensor]] = []
-    rows, longest = 0, 0
-    for unit in units:
-        unit_longest = max(int(lengths[unit].max()), 1)
-        grown, width = rows + len(unit), max(longest, unit_longest)
-        full = (max_rows is not None and grown > max_rows) or (max_tokens is not None and grown * width > max_tokens)
-        if not parts or (full and parts[-1]):
-            parts.append([])
-            grown, width = len(unit), unit_longest
-        parts[-1].append(unit)
-        rows, longest = grown, width
-    return [torch.cat(part) for part in parts]
+        return limits.fill(group_rows(batch.group))
+    by_row = limits.fill(_by_length(torch.arange(len(lengths), device=lengths.device), lengths))
+    if len(by_row) == 1:
+        return by_row
+    groups = sorted(group_rows(batch.group), key=lambda rows: int(lengths[rows].max()))
+    pieces = [piece for rows in groups for piece in limits.fill(_by_length(rows, lengths))]
+    by_group = limits.fill(pieces)
+    return by_group if limits.padded(by_group) <= PADDING_FOR_SIBLINGS * limits.padded(by_row) else by_row
+
+
+class _Limits:
+    """Fills micro-batches up to the limits."""
+
+    def __init__(self, lengths: Tensor, max_rows: int | None, max_tokens: int | None):
+        self._lengths, self._max_rows, self._max_tokens = lengths, max_rows, max_tokens
+
+    def fill(self, units: Iterable[Tensor]) -> list[Tensor]:
+        """Put units one after another into as few parts as hold them."""
+        parts: list[list[Tensor]] = []
+        rows, longest = 0, 0
+        for unit in units:
+            unit_longest = max(int(self._lengths[unit].max()), 1)
+            grown, width = rows + len(unit), max(longest, unit_longest)
+            if not parts or self._exceeded(grown, width):
+                parts.append([])
+                grown, width = len(unit), unit_longest
+            parts[-1].append(unit)
+            rows, longest = grown, width
+        return [torch.cat(part) for part in parts]
+
+    def padded(self, parts: Iterable[Tensor]) -> int:
+        """Tokens of the parts, padding included."""
+        return sum(len(part) * max(int(self._lengths[part].max()), 1) for part in parts)
+
+    def _exceeded(self, rows: int, width: int) -> bool:
+        too_many = self._max_rows is not None and rows > self._max_rows
+        return too_many or (self._max_tokens is not None and rows * width > self._max_tokens)
+
+
+def _by_length(rows: Tensor, lengths: Tensor) -> list[Tensor]:
+    return list(rows[torch.argsort(lengths[rows], stable=True)].split(1))
 
 
 def group_rows(group: Tensor) -> list[Tensor]:

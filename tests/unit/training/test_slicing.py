@@ -88,3 +88,38 @@ def test_taking_rows_cuts_every_tensor_behind_the_last_trained_token():
 
 def test_group_rows_follow_the_order_of_the_batch():
     assert [rows.tolist() for rows in group_rows(torch.tensor([7, 7, 3, 5, 5]))] == [[0, 1], [2], [3, 4]]
+
+
+def test_siblings_share_a_micro_batch_where_rows_are_cut_and_padding_allows_it():
+    # Groups of 4 whose lengths interleave: sorted by length alone, each micro-batch of 8 rows held rows of four groups.
+    lengths = [10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13]
+    batch = make(lengths, [4, 4, 4, 4])
+
+    parts = microbatches(batch, Couples.ROWS, max_rows=None, max_tokens=8 * 13)
+
+    assert sorted(row for part in parts for row in part.tolist()) == list(range(16))
+    assert [len(batch.group[part].unique()) for part in parts] == [2, 2]
+
+
+def test_siblings_are_parted_where_keeping_them_would_cost_padding():
+    lengths = [1, 40, 1, 40, 1, 40, 1, 40]
+    batch = make(lengths, [2, 2, 2, 2])
+
+    parts = microbatches(batch, Couples.ROWS, max_rows=4, max_tokens=None)
+
+    assert [sorted(part.tolist()) for part in parts] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_a_group_that_fits_no_micro_batch_is_cut():
+    parts = microbatches(make([5] * 6, [5, 1]), Couples.ROWS, max_rows=2, max_tokens=None)
+
+    assert sorted(row for part in parts for row in part.tolist()) == list(range(6))
+    assert max(map(len, parts)) == 2
+
+
+def test_a_mini_batch_that_fits_is_sorted_by_length_as_ever():
+    batch = make([5, 2, 3, 1], [2, 2])
+
+    assert [part.tolist() for part in microbatches(batch, Couples.ROWS, max_rows=None, max_tokens=None)] == [
+        [3, 1, 2, 0]
+    ]
