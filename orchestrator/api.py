@@ -48,6 +48,7 @@ from orchestrator.contract.roles import (
     Environment,
     Episode,
     Evaluates,
+    HoldsActivations,
     MultiAgentEpisode,
     Objective,
     Policy,
@@ -145,6 +146,7 @@ if TYPE_CHECKING:
     from orchestrator.runs.ledger import Ledger, read_rows
     from orchestrator.runs.read import TrialData
     from orchestrator.runs.study import Study
+    from orchestrator.training.memory import Held
     from orchestrator.training.reduction import reduce_terms
     from orchestrator.training.regulariser import Regulariser
 
@@ -157,6 +159,7 @@ _LAZY = {
     "Ended": "orchestrator.contract.search",
     "Experiment": "orchestrator.contract.settings",
     "Goal": "orchestrator.contract.search",
+    "Held": "orchestrator.training.memory",
     "Judged": "orchestrator.contract.search",
     "Kind": "orchestrator.contract.search",
     "Known": "orchestrator.contract.search",
@@ -256,6 +259,8 @@ __all__ = [
     "Feedback",
     "Finish",
     "Goal",
+    "Held",
+    "HoldsActivations",
     "Judged",
     "Kind",
     "Known",

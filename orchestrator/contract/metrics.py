@@ -36,7 +36,7 @@ LARGEST_METRIC = 1e100
 
 _AREAS = ("cost", "eval", "loss", "observers", "rollout", "time")  # the core's, whole
 _TRAIN = re.compile(  # the core's within an area it shares with objectives and estimators
-    r"train/(act_train_logprob_gap|correction/.*|grad_norm|gradient_factor|gradient_norm/.*|idle_updates|lr|rows|skipped_updates|tokens)"
+    r"train/(act_train_logprob_gap|correction/.*|grad_norm|gradient_factor|gradient_norm/.*|idle_updates|lr|micro_batch_tokens|rows|skipped_updates|tokens)"
 )
 OWN_EVALUATED = (
     SCORE,

@@ -298,6 +298,17 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class HoldsActivations(Protocol):
+    """A policy that knows what its passes cost, so that ``update.micro_batch_tokens: auto`` fits in memory."""
+
+    def bytes_per_token(self, wanted: frozenset[Column]) -> float:
+        """Bytes that each padded token of a pass holds for the backward pass; asked once, before the first update.
+
+        :param wanted: columns a training pass computes
+        """
+
+
+@runtime_checkable
 class BetweenRounds(Protocol):
     """An objective that chooses where the next round starts."""
 

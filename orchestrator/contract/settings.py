@@ -107,10 +107,13 @@ class Update(Section):
 
     reduction: Reduction | None = Field(None, description="overrides the reduction of per-token policy losses")
     micro_batch_rows: int | None = Field(None, ge=1, description="most rows in one forward and backward pass")
-    micro_batch_tokens: int | None = Field(16384, ge=1, description="most padded tokens in one pass")
+    micro_batch_tokens: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        "auto",
+        description="most padded tokens in one pass; auto: what fits in memory, from 256 to 16384, picked once a trial; null: no limit",
+    )
     drop_constant_groups: bool = Field(False, description="leave out groups whose scores are all equal")
+    correction: Correction = Field(Correction(), description="of the gap between acting and training")
     non_finite_limit: int = Field(3, ge=1, description="skipped updates in a row that fail the trial")
-    correction: Correction = Field(Correction(), description="of the gap between acting and training; see below")
 
 
 class SamplingSpec(Section):

@@ -106,6 +106,11 @@ def start_key(settings: Settings) -> str:
         include={"environment", "policy", "sampler", "rewards", "advantage", "objective"}
         | {"schedule", "optimizer", "update", "sampling"},
     )
+    update = determines["update"]
+    if update["correction"]["kind"] == "none":  # keys of earlier versions, which had none, stand
+        del update["correction"]
+    if update["micro_batch_tokens"] == "auto":  # their default; the cut changes rounding alone
+        update["micro_batch_tokens"] = 16384
     parts: list[Any] = [determines, settings.start.seed]
     if phase.start is not None:
         parts.append(phase.start.checkpoint if phase.start.recipe is None else start_key(phase))

@@ -34,6 +34,7 @@ from orchestrator.training.handed import (
     expect_terms,
 )
 from orchestrator.training.idling import Idling
+from orchestrator.training.memory import Held, Room
 from orchestrator.training.optimisation import learning_rate_factor, make_optimizer, set_learning_rate
 from orchestrator.training.reduction import Denominators, counting_needed, override_reduction
 from orchestrator.training.slicing import group_rows, microbatches, minibatches, take_rows
@@ -80,6 +81,7 @@ class Trainer:
         self._skipped_in_a_row = 0
         self._bad: Batch | None = None  # of the last update that was skipped
         self._correction = GapCorrection(settings.update.correction)
+        self._room = Room(settings, policy, self._parameters, self._workers)
         self._idling = Idling(objective, policy.module, self._named, self._workers)
         self.fresh_optimizer()
 
@@ -130,6 +132,8 @@ class Trainer:
                     continue
                 self._optimise(mini, tally, progress, gap if epoch == 0 else None, fresh=fresh and place == 0)
         metrics = {**self._credit_metrics, **tally.metrics(), **gap.metrics()}
+        if self._room.is_automatic:
+            metrics["train/micro_batch_tokens"] = float(self._room.tokens(self._trained_columns) or 0)
         if self._idling.declared:
             metrics["train/idle_updates"] = float(idle)
         return metrics
@@ -146,6 +150,7 @@ class Trainer:
             "in_a_row": self._skipped_in_a_row,
             "moments": moments,
             "idling": self._idling.state_dict(),
+            "room": self._room.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -153,6 +158,7 @@ class Trainer:
         self.updates, self.skipped = state["updates"], state["skipped"]
         self._skipped_in_a_row = state["in_a_row"]
         self._idling.load_state_dict(state.get("idling"))
+        self._room.load_state_dict(state.get("room"))
         names = {id(parameter): name for name, parameter in self._named}
         ordered = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         moments = {place: state["moments"].get(names[id(parameter)]) for place, parameter in enumerate(ordered)}
@@ -209,7 +215,7 @@ class Trainer:
         denominators, sums = None, Sums(self._parameters, isinstance(self._objective, ScalesGradient))
         with self._idling.watching() as seen:
             for micro in micros:
-                terms, current, micro = self._terms(micro)
+                terms, current, micro = self._checked_terms(micro)
                 seen.update(term.name for term in terms.loss)
                 if denominators is None:
                     denominators = self._denominators(mini, micros, terms)
@@ -296,8 +302,23 @@ class Trainer:
         passes = ((*self._terms(micro), denominators) for micro in micros)
         return look_into(passes, self._policy.module, trained=self.updates > 0)
 
+    def _checked_terms(self, micro: Batch) -> tuple[Terms, Mapping[Column, Tensor], Batch]:
+        """The terms of a training pass; the first full one shows what it holds."""
+        tokens = micro.mask.numel()
+        if not self._room.worth_checking(tokens):
+            return self._terms(micro)
+        with Held(self._parameters) as held:
+            found = self._terms(micro)
+        self._room.check(held.bytes, tokens)
+        return found
+
+    @property
+    def _trained_columns(self) -> frozenset[Column]:
+        """What a training pass computes."""
+        return frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs if n.weights == Weights.CURRENT)})
+
     def _terms(self, micro: Batch) -> tuple[Terms, Mapping[Column, Tensor], Batch]:
-        wanted = frozenset({Column.LOGPROB, *(n.column for n in self._objective.needs if n.weights == Weights.CURRENT)})
+        wanted = self._trained_columns
         late = frozenset(n for n in self._objective.needs if n.weights != Weights.CURRENT and n not in micro.columns)
         now = {n for n in late if n.weights == Weights.OLD and Weights.OLD not in self._weights}
         current = self._columns(micro, wanted | {n.column for n in now})
@@ -348,8 +369,9 @@ class Trainer:
             return expect_columns(self._policy.columns(micro.inputs, wanted), wanted, micro.mask, trained=trained)
 
     def _micro_rows(self, batch: Batch, couples: Couples) -> list[Tensor]:
-        update = self._settings.update
-        return microbatches(batch, couples, max_rows=update.micro_batch_rows, max_tokens=update.micro_batch_tokens)
+        with blame(self._labels.get("policy")):
+            tokens = self._room.tokens(self._trained_columns)
+        return microbatches(batch, couples, max_rows=self._settings.update.micro_batch_rows, max_tokens=tokens)
 
 
 def save_batch(batch: Batch, path: Path) -> None:

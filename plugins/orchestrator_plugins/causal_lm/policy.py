@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.api import Action, Column, Context, ContextError, Environment, Packed, Rollout, Sampling, Speaks
+from orchestrator.api import (
+    Action,
+    Column,
+    Context,
+    ContextError,
+    Environment,
+    Held,
+    Packed,
+    Rollout,
+    Sampling,
+    Speaks,
+)
 
 from .config import CausalLMConfig
 from .decoders import check_causal
@@ -105,6 +116,12 @@ class CausalLMPolicy:
         found = self.module(layout, frozenset(wanted))
         return {column: layout.spread(found[column]) for column in wanted}
 
+    def bytes_per_token(self, wanted: frozenset[Column]) -> float:
+        """Bytes a token holds for the backward pass, measured on two short texts; see ``HoldsActivations``."""
+        short, long = (_held_by(self.module, self.device, min(count, self.context)) for count in (16, 80))
+        logits = 12 * self.module.transformer.get_output_embeddings().weight.shape[0] if Column.LOGITS in wanted else 0
+        return max(long - short, 0) / max(min(80, self.context) - 16, 1) + logits
+
     def refresh(self) -> None:
         """Copy the trained weights to what ``act`` runs on."""
         self._engine.refresh()
@@ -143,6 +160,15 @@ class CausalLMPolicy:
             rows=self._config.batch_rows,
             snapshot=self._config.snapshot,
         )
+
+
+def _held_by(module: CausalLMModule, device: torch.device, count: int) -> int:
+    """Bytes that a pass over a text of so many tokens holds; the head is asked for the last alone, as its logits are chunked."""
+    asked = torch.arange(count)[None] == count - 1
+    layout = lay_out({"tokens": torch.zeros(1, count, dtype=torch.int64), "asked": asked}, device)
+    with torch.enable_grad(), Held(tuple(module.parameters())) as held:
+        module(layout, frozenset({Column.LOGPROB}))
+    return held.bytes
 
 
 def _default_device() -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.contract.plan import Phase
+from orchestrator.contract.settings import Settings
+from orchestrator.experiment.planner import start_key
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runs.store import load_plan, save_plan
 from orchestrator.runs.study import Study
@@ -51,3 +53,13 @@ def test_its_sweep_hands_out_what_had_not_finished(run):
     assert waiting == ["tune-ppo-001-s1000", "ppo-s0", "grpo-s0", "ppo-s1", "grpo-s1"]
     assert sweep.history.trials["ppo-s0"].spec.settings.optimizer.lr in (1e-4, 1e-3)
     sweep.close()
+
+
+def test_a_start_that_it_ran_is_known_again():
+    settings = Settings(
+        name="x", environment={"use": "echo"}, policy={"use": "mlp"}, start={"recipe": "sft", "objective": {"use": "o"}}
+    )
+    corrected = settings.start.model_copy(update={"update": {"correction": {"kind": "masked"}}})
+
+    assert start_key(settings) == "990e6cc490984feb"
+    assert start_key(settings.model_copy(update={"start": corrected})) != start_key(settings)
