@@ -118,6 +118,7 @@ class TrialTable:
             self._rows[trial.id] = self._row(trial.settings)
         self._began = time.monotonic()
         self._live: Live | None = None
+        self._looked = ""  # what the last look at the verdict decided
 
     @contextmanager
     def shown(self) -> Iterator[TrialTable]:
@@ -150,6 +151,12 @@ class TrialTable:
             row.said = now
             self._console.print(self._line(trial, row), highlight=False, soft_wrap=True, markup=False)
 
+    def looked(self, said: str) -> None:
+        """Hear what a look at the verdict decided."""
+        self._looked = said
+        if self._live is None:
+            self._console.print(said, highlight=False, soft_wrap=True, markup=False)
+
     def _row(self, settings: Settings | None) -> _Row:
         if settings is None:
             return _Row(steps=None, budget=None)
@@ -177,7 +184,8 @@ class TrialTable:
         counts = {status: sum(row.status == status for row in self._rows.values()) for status in order}
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         elapsed = duration(time.monotonic() - self._began)
-        return Group(made, Text(f"{len(self._rows)} trials: {summary}; {elapsed} since the start", style="dim"))
+        lines = [f"{len(self._rows)} trials: {summary}; {elapsed} since the start", self._looked]
+        return Group(made, *(Text(line, style="dim") for line in lines if line))
 
 
 def is_terminal() -> bool:

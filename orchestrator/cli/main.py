@@ -25,7 +25,7 @@ from typer.core import TyperGroup
 from orchestrator import __version__
 from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
 from orchestrator.cli.guard import ENDED_BY, FAILED, guarded, show_tracebacks
-from orchestrator.cli.making import begin, make_plan, say_what_is_imported, still_the_same
+from orchestrator.cli.making import add_seeds, begin, make_plan, say_what_is_imported, seeds_to_add, still_the_same
 from orchestrator.cli.plugins import plugins
 from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
 
@@ -119,6 +119,12 @@ def resume(
         bool, typer.Option("--accept-changes", help="go on although plugins differ from those the run began with")
     ] = False,
     no_check: NoCheck = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="+N", help="add N seeds to every arm of a run that has ended; the verdict is exploratory then"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Continue a run where it was cut off.
@@ -130,6 +136,7 @@ def resume(
     from orchestrator.runs.fence import driving
 
     begun, registry = store.load_plan(run), load_registry()
+    more = seeds_to_add(seeds)
     plan = still_the_same(begun, registry, accept_changes=accept_changes)
     say_what_is_imported(plan)
     _refuse_unrunnable(plan, local)
@@ -137,6 +144,8 @@ def resume(
     with driving(run) as held:
         if plan != begun:
             store.save_plan(plan, run)
+        if more:
+            add_seeds(plan, run, more)
         _carry_out(plan, run, registry, held, local=local, as_json=as_json)
 
 

@@ -76,6 +76,33 @@ def still_the_same(plan: Plan, registry: Registry, *, accept_changes: bool) -> P
     return dataclasses.replace(plan, fingerprint=now, code=code)
 
 
+def seeds_to_add(typed: str | None) -> int:
+    """How many seeds ``--seeds`` asks for; 0: none.
+
+    :raises ConfigError: it is no number of seeds
+    """
+    if typed is None:
+        return 0
+    digits = typed.removeprefix("+")
+    if not digits.isdecimal() or not 0 < int(digits) <= 10_000:
+        raise ConfigError([Problem("--seeds", f"{typed!r} given; expected how many seeds to add, as in +3")])
+    return int(digits)
+
+
+def add_seeds(plan: Plan, directory: Path, count: int) -> None:
+    """Add seeds to a run that has ended, and say what the verdict is worth then."""
+    from orchestrator.runners.extend import extend
+
+    added = extend(plan, directory, count)
+    seeds = ", ".join(map(str, added.seeds))
+    err.print(
+        f"adds seeds {seeds} to {', '.join(added.arms)}; the verdict on all seeds together will be exploratory",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def begin(plan: Plan, directory: Path) -> None:
     """Write down what a new run is; where that cannot be written, nothing of the run is left.
 

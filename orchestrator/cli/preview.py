@@ -99,6 +99,7 @@ def _component(spec: ComponentSpec | str) -> str:
 
 
 def _show_trials(plan: Plan, console: Console) -> None:
+    _show_course(plan, console)
     made = table("trial", "arm", "seed", "phase", "searched")
     trials = list(plan.trials)
     hidden = len(trials) - _FEWEST_FOLDED + 1
@@ -112,6 +113,28 @@ def _show_trials(plan: Plan, console: Console) -> None:
     console.print(Text(f"\n{len(trials)} trials known now", style="bold"))
     if trials:
         console.print(made)
+
+
+def _show_course(plan: Plan, console: Console) -> None:
+    """Seeds added look by look: when, and how many trials at most."""
+    design = plan.experiment.sequential
+    if design is None:
+        return
+    looks = ", ".join(map(str, design.course))
+    compared = "until one arm is the best, or those left are tied" if _races(plan) else "until every arm is decided"
+    lines = [
+        f"{design.first} to {design.at_most} seeds an arm, {compared}; looks after {looks} seeds",
+        f"{design.first * len(plan.arms)} trials at the first look, at most {design.at_most * len(plan.arms)}",
+    ]
+    if plan.experiment.report.margin is None:
+        lines.append("without report.margin no arm is ever equivalent, so that equal arms take all seeds")
+    console.print(Text("\nseeds", style="bold"))
+    for line in lines:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _races(plan: Plan) -> bool:
+    return plan.experiment.report.compare == "best"
 
 
 def _show_size(sizes: Mapping[str, Estimate], console: Console) -> None:
@@ -155,8 +178,10 @@ def _foreseen(found: Foresight) -> Iterator[str]:
     design = f"{seeds} seed{'s' * (seeds != '1')}, {against} arm{'s' if against > 1 else ''} against {found.baseline}"
     if min(found.counts) < 2:
         yield f"nothing: {design}, and one seed cannot tell a method from its luck"
-    elif found.smallest is None:
+    elif found.noise is None:
         yield f"unknown: {found.source} ({design})"
+    elif found.smallest is None:
+        yield f"which of {len(found.counts)} arms is the best, or which are tied with it"
     else:
         yield (
             f"a difference of {number(found.smallest)} in {metric_label(found.metric)}, averaged over the last fifth of "
@@ -169,6 +194,8 @@ def _foreseen(found: Foresight) -> Iterator[str]:
         )
     if found.equivalence is not None:
         yield f"equal arms called equivalent within {margin_text(found.margin)} in {percent(round(found.equivalence, 2))}"
+    for words, trials in found.expected:
+        yield f"about {trials:.0f} trials where {words}, of {sum(found.counts)} at most"
     cost = found.cost
     tokens = (
         "unknown"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from orchestrator.contract.batch import Reduction
 from orchestrator.contract.strict import StrictModel
@@ -254,6 +256,9 @@ class ReportSettings(Section):
     mode: Literal["max", "min"] = Field("max", description="whether more is better")
     confidence: float = Field(0.95, gt=0, lt=1, description="of intervals and of the verdict")
     baseline: str | None = Field(None, description="arm the others are compared with; null: the first")
+    compare: Literal["baseline", "best"] = Field(
+        "baseline", description="baseline: every arm with the baseline; best: which arm is the best of all"
+    )
     margin: float | None = Field(
         None,
         gt=0,
@@ -316,24 +321,84 @@ class Settings(Section):
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
+_GROWTH = 1.6  # of the seeds from look to look
+
+
+class SeedsUntil(Section):
+    """Seeds added look by look, to arms that are not decided yet; they count from 0."""
+
+    first: int = Field(3, ge=2, description="seeds of every arm at the first look")
+    at_most: int = Field(ge=3, description="seeds of an arm at the last look")
+    until: Literal["decided"] = Field("decided", description="an arm gets no more seeds once it is decided")
+    looks: tuple[int, ...] | None = Field(
+        None,
+        description="seeds of an undecided arm at each look, as in [3, 5, 8, 12, 20]; null: each time 1.6 times as many",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> SeedsUntil:
+        if self.at_most <= self.first:
+            raise ValueError(f"at_most is {self.at_most}; expected more than first, {self.first}")
+        looks = self.looks
+        if looks is None:
+            return self
+        if any(a >= b for a, b in itertools.pairwise(looks)) or looks[:1] != (self.first,) or looks[-1] != self.at_most:
+            raise ValueError(
+                f"looks are {list(looks)}; expected rising numbers from first, {self.first}, to at_most, {self.at_most}"
+            )
+        return self
+
+    @property
+    def course(self) -> tuple[int, ...]:
+        """Seeds of an undecided arm at each look."""
+        if self.looks is not None:
+            return self.looks
+        made = [self.first]
+        while (following := max(made[-1] + 1, round(self.first * _GROWTH ** len(made)))) * 1.25 < self.at_most:
+            made.append(following)
+        return (*made, self.at_most)
+
+
+def _kind_of_seeds(value: Any) -> str:
+    return "looked at" if isinstance(value, Mapping | SeedsUntil) else "listed"
+
+
 class Variation(Section):
     """What an experiment varies: methods, seeds, options."""
 
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="overlays by name; none: one arm")
-    seeds: Seeds = Field((0,), description="one trial per arm and seed; arms.NAME.seeds: an arm's own")
+    seeds: Annotated[
+        Annotated[Seeds, Tag("listed")] | Annotated[SeedsUntil, Tag("looked at")], Discriminator(_kind_of_seeds)
+    ] = Field(
+        (0,),
+        description="one trial per arm and seed; arms.NAME.seeds: an arm's own; {first, at_most}: until arms are decided",
+    )
     search: dict[str, dict[str, Any]] = Field(default_factory=dict, description="dotted path to {kind: arguments}")
     most_trials: int = Field(10_000, ge=1, description="a plan with more trials is refused")
     tune: Tune = Tune()
 
+    @property
+    def sequential(self) -> SeedsUntil | None:
+        """How seeds are added look by look; None where they are listed."""
+        return self.seeds if isinstance(self.seeds, SeedsUntil) else None
+
     def seeds_of(self, arm: str) -> tuple[int, ...]:
-        """Seeds an arm enters the verdict with: its own where it has some, else those of all."""
+        """Seeds an arm enters the verdict with, at most: its own where it has some, else those of all."""
         own = self.arms.get(arm, {}).get("seeds")
+        if isinstance(self.seeds, SeedsUntil):
+            return tuple(range(self.seeds.at_most))
         return self.seeds if own is None else tuple(own)
 
+    def first_seeds_of(self, arm: str) -> tuple[int, ...]:
+        """Seeds an arm begins with: all of them where they are listed, else those of the first look."""
+        seeds = self.seeds_of(arm)
+        return seeds if self.sequential is None else seeds[: self.sequential.first]
+
     def all_seeds(self) -> tuple[int, ...]:
-        """Every seed of any arm, those of all arms first."""
+        """Every seed that any arm may get, those of all arms first."""
+        shared = self.seeds_of("") if isinstance(self.seeds, SeedsUntil) else self.seeds
         own = (seed for arm in self.arms for seed in self.seeds_of(arm))
-        return tuple(dict.fromkeys((*self.seeds, *own)))
+        return tuple(dict.fromkeys((*shared, *own)))
 
 
 class Experiment(Variation, Settings):

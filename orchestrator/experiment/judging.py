@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.contract.parts import Part
 from orchestrator.contract.secrets import conceal, has_password
-from orchestrator.contract.settings import Settings, Variation
+from orchestrator.contract.settings import SeedsUntil, Settings, Variation
 from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm, start_data
 from orchestrator.experiment.checks import CHECKS, Judged
@@ -209,12 +210,24 @@ def variation_problems(judged: Iterable[Judged], variation: Variation) -> Iterat
                 f"differs from arm {folded[name.lower()]!r} only in case, which some file systems ignore",
             )
         folded.setdefault(name.lower(), name)
-    lists = {"seeds": variation.seeds}
-    lists |= {f"arms.{arm}.seeds": variation.seeds_of(arm) for arm, own in variation.arms.items() if own.get("seeds")}
+    owners = [arm for arm, own in variation.arms.items() if own.get("seeds")]
+    lists = {}
+    if not isinstance(variation.seeds, SeedsUntil):
+        lists = {"seeds": variation.seeds, **{f"arms.{arm}.seeds": variation.seeds_of(arm) for arm in owners}}
+    elif owners:
+        said = "an arm cannot have its own: seeds are added to all of them look by look; list them, or leave these out"
+        yield from (Problem(f"arms.{arm}.seeds", said) for arm in owners)
+    if isinstance(variation.seeds, SeedsUntil) and len(names) < 2:
+        yield Problem("seeds", "one arm is never decided, since there is nothing to compare; expected a list of seeds")
     for path, seeds in lists.items():
         twice = sorted(seed for seed, times in Counter(seeds).items() if times > 1)
         if twice:
             yield Problem(path, f"{', '.join(map(str, twice))} more than once; the same trial would count twice")
+    for one in itertools.islice(judged, 1):
+        if one.settings.report.compare == "best" and one.settings.report.baseline is not None:
+            yield Problem("report.baseline", "report.compare: best has no baseline; leave one of them out")
+        if one.settings.report.compare == "best" and len(names) < 2:
+            yield Problem("report.compare", "best of one arm; expected at least two arms")
     for one in judged:
         baseline = one.settings.report.baseline
         if baseline is not None and baseline not in names:

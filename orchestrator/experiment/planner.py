@@ -63,7 +63,7 @@ def make(raw: RawExperiment, registry: Registry, *, imports: bool = False) -> Pl
     if unsearchable or too_many or searcher is None:  # the plan that plugins look over goes without
         variation = variation.model_copy(update={"search": {}})
     if too_many:
-        variation = variation.model_copy(update={"seeds": variation.seeds[:1], "arms": {}})
+        variation = variation.model_copy(update={"seeds": variation.all_seeds()[:1], "arms": {}})
     sound = [one for one in judged if one.is_sound]
     plan = _lay_out_trials(raw, layout, variation, sound, registry, searcher)
     plan = dataclasses.replace(plan, code={module: code.digest for module, code in sorted(builder.code.items())})
@@ -133,16 +133,20 @@ def tuning_trial(plan: Plan, arm: str, index: int, values: Mapping[str, Any], se
     return _tuning_trial(_Arm.of(plan, arm), index, values, seed)
 
 
-def confirmations(plan: Plan, best: Mapping[str, Mapping[str, Any]]) -> tuple[TrialSpec, ...]:
-    """The trials that enter the verdict: each arm's chosen values on each of the experiment's seeds.
+def confirmations(
+    plan: Plan, best: Mapping[str, Mapping[str, Any]], seeds: Sequence[int] | None = None
+) -> tuple[TrialSpec, ...]:
+    """The trials that enter the verdict: each arm's chosen values on each of the seeds.
 
     :param best: dotted path to value, by arm; arms left out are not confirmed
+    :param seeds: None: those that each arm begins with
     """
+    wanted = {arm: plan.experiment.first_seeds_of(arm) if seeds is None else tuple(seeds) for arm in plan.arms}
     return tuple(
         _confirmation(_Arm.of(plan, arm), seed, best[arm])
-        for seed in plan.experiment.all_seeds()
+        for seed in (plan.experiment.all_seeds() if seeds is None else seeds)
         for arm in plan.arms
-        if arm in best and seed in plan.experiment.seeds_of(arm)
+        if arm in best and seed in wanted[arm]
     )
 
 
@@ -191,7 +195,7 @@ def _too_many(judged: list[Judged], variation: Variation, searcher: Searcher | N
     """Refuse a plan of more trials than wanted, before they are laid out."""
     tune, arms = variation.tune, len(judged)
     count, said = sum(len(variation.seeds_of(one.arm.name)) for one in judged), f"{arms} arm(s) x their seeds"
-    path = "seeds"
+    path = "seeds" if variation.sequential is None else "seeds.at_most"
     if variation.search:
         samples = tuning.how_many(variation, searcher, variation.most_trials)
         count += int(arms * samples * tune.seeds)
@@ -265,7 +269,7 @@ class _Arm:
 def _trials(arms: Sequence[_Arm], experiment: Experiment, searcher: Searcher | None) -> Iterator[TrialSpec]:
     if not experiment.search:
         for seed, arm in itertools.product(experiment.all_seeds(), arms):
-            if seed in experiment.seeds_of(arm.name):
+            if seed in experiment.first_seeds_of(arm.name):
                 yield _confirmation(arm, seed, {})
         return
     if searcher is None or searcher.adaptive:

@@ -64,9 +64,11 @@ def experiment_schema(registry: Registry) -> dict[str, Any]:
     for key, role in _ROLE_OF_KEY.items():
         if key in start:
             start[key] = _nullable(f"component.{role}", True)
+    own = {key: properties[key] for key in Settings.model_fields if key not in SHARED}
+    listed = next(kind for kind in properties[OWN]["oneOf"] if kind.get("type") == "array")
     definitions["arm"] = {
         "type": ["object", "null"],
-        "properties": {key: properties[key] for key in (*Settings.model_fields, OWN) if key not in SHARED},
+        "properties": {**own, OWN: {**listed, "description": "the arm's own, in place of those of all arms"}},
         "additionalProperties": False,
     }
     properties["arms"] = {"type": "object", "additionalProperties": {"$ref": "#/$defs/arm"}}

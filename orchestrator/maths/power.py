@@ -101,10 +101,14 @@ def smallest_difference(
     arm: int = 1,
     confidence: float = 0.95,
     spread: float = 0.0,
+    bar: float | None = None,
 ) -> float:
-    """The true difference that is found with a chance of ``wanted``, parameters as in :func:`power`."""
+    """The true difference that is found with a chance of ``wanted``, parameters as in :func:`power`.
+
+    :param bar: distance from which an arm is named; None: that of one look
+    """
     width, error = _errors(tuple(int(count) for count in counts), arm, spread, ())
-    reach = error * bound(counts, confidence)
+    reach = error * (bound(counts, confidence) if bar is None else bar)
     far = 1.0
     while _chance_of(far, width, reach) < wanted:
         far *= 2

@@ -20,7 +20,7 @@ def option_problems(error: ValidationError, model: type[BaseModel], path: str, d
     """
     found: dict[str, list[str]] = {}
     for detail in error.errors():
-        typed = _typed(detail["loc"], data)
+        typed = _typed(detail["loc"], data, missing=detail["type"] == "missing")
         where = ".".join(filter(None, (path, *typed)))
         if detail["type"] == "extra_forbidden":
             fields = _fields_at(model, typed[:-1])
@@ -55,14 +55,14 @@ def _no_list(value: Any, fields: list[str]) -> str:
     return f"expected a list{example}; got {_short(value)}"
 
 
-def _typed(location: tuple[int | str, ...], data: Any) -> tuple[str, ...]:
-    """Keep the parts of a pydantic location that exist in the data, and the last one if it names a missing key."""
+def _typed(location: tuple[int | str, ...], data: Any, *, missing: bool) -> tuple[str, ...]:
+    """Keep the parts of a pydantic location that exist in the data, and the last one where it names a missing key."""
     typed = []
     for place, part in enumerate(location):
         indexed = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
         if indexed or (isinstance(data, Mapping) and part in data):
             data = data[part]
-        elif not (isinstance(data, Mapping) and place == len(location) - 1):
+        elif not (missing and isinstance(data, Mapping) and place == len(location) - 1):
             continue
         typed.append(str(part))
     return tuple(typed)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.contract.metrics import COST, OBSERVERS
+from orchestrator.contract.settings import Experiment, SeedsUntil
 from orchestrator.errors import ConfigError, Failure, Problem, blame
 from orchestrator.maths.power import Noise
 from orchestrator.runs import machine
@@ -123,8 +124,18 @@ def _warnings(study: Study, found: Verdict | None) -> list[str]:
         done = sum(trial.status in (*FINISHED, "failed") for trial in trials)
         warnings.append(
             f"The run is not finished: {done} of {len(study.planned)} trials that enter the verdict have "
-            "ended. Resume it with `orchestrator resume`; until then nothing is decided."
+            "ended. Resume it with `orchestrator resume`; until then "
+            + ("what looks decided stands, and nothing else." if study.looks else "nothing is decided.")
         )
+    warnings += found.doubts if found is not None else ()
+    if found is not None and found.registered:
+        warnings.append(f"What the design itself said, for which its error rate holds: {found.registered}")
+    if study.looks and not (found and found.exploratory):
+        counted = {trial for look in study.looks for trial in look.trials}
+        late = [t.id for t in trials if t.status in FINISHED and t.id not in counted and study.looks[-1].over]
+        if late:
+            warnings.append(f"Ended after the last look, and left out of the verdict: {', '.join(late)}.")
+
     failed = [trial.id for trial in trials if trial.status == "failed"]
     if failed:
         warnings.append(
@@ -225,7 +236,7 @@ def _provenance(study: Study) -> dict[str, str]:
             facts[f"uncommitted changes{suffix}"] = "not looked at"
         experiment = run.plan.experiment
         facts[f"seeds{suffix}"] = "; ".join(
-            [_list(experiment.seeds)]
+            [_seeds(experiment)]
             + [f"{arm} {_list(experiment.seeds_of(arm))}" for arm, own in experiment.arms.items() if own.get("seeds")]
         )
         facts[f"plugins{suffix}"] = ", ".join(
@@ -239,6 +250,13 @@ def _provenance(study: Study) -> dict[str, str]:
         f"{value} {key}" for key in ("cpus", "gpus", "workers") if (value := getattr(study.experiment.resources, key))
     )
     return {key: value for key, value in facts.items() if value}
+
+
+def _seeds(experiment: Experiment) -> str:
+    """The seeds of all arms, or how they are added."""
+    if not isinstance(experiment.seeds, SeedsUntil):
+        return _list(experiment.seeds)
+    return f"0 to {experiment.seeds.at_most - 1} until decided, looks after {_list(experiment.seeds.course)}"
 
 
 def _list(seeds: Sequence[int]) -> str:

@@ -59,6 +59,7 @@ def render(report: Report, drawings: Sequence[Drawing]) -> str:
     shown = {
         "arms": tables.arms_table(verdict) if verdict else _NO_TABLE,
         "comparisons": tables.comparisons_table(verdict) if verdict else _NO_TABLE,
+        "looks": tables.looks_table(verdict) if verdict else _NO_TABLE,
         "trials": tables.trials_table(report),
         "tasks": evidence.tasks_table(report),
         "costs": tables.spending_table(report),

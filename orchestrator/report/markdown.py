@@ -33,6 +33,8 @@ def render(report: Report, drawings: Sequence[Drawing] = ()) -> str:
         if verdict.comparisons:
             lines += [f"Against {_text(verdict.baseline)}:", "", *_table(tables.comparisons_table(verdict)), ""]
             lines += [f"- {_text(reason)}" for reason in tables.reasons(verdict)] + [""]
+        if verdict.looks:
+            lines += ["Looks:", "", *_table(tables.looks_table(verdict)), ""]
         lines += [_text(tables.rule(verdict)), ""]
         lines += ["## Trials", "", *_table(tables.trials_table(report)), ""]
     chosen, front = searches.chosen_words(report.study), searches.front_table(report.study)

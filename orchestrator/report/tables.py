@@ -10,7 +10,7 @@ from orchestrator.maths.statistics import Interval
 from orchestrator.maths.verdict import both_sides
 from orchestrator.report.content import Report
 from orchestrator.verdict.judge import FEW_SEEDS
-from orchestrator.verdict.outcome import Comparison, Verdict
+from orchestrator.verdict.outcome import Comparison, Outcome, Verdict
 from orchestrator.verdict.wording import (
     DASH,
     beside,
@@ -31,6 +31,7 @@ Table = tuple[list[str], list[list[str]]]  # header, rows
 def arms_table(verdict: Verdict) -> Table:
     """Every arm over the last fifth of the common cost, the baseline first."""
     level = percent(verdict.confidence)
+    best = verdict.compare == "best"
     header = ["arm", "seeds", f"mean [{level}]", "before training", f"improvement [{level}]", "verdict"]
     outcomes = {comparison.arm: comparison.outcome.label for comparison in verdict.comparisons}
     rows = []
@@ -39,7 +40,7 @@ def arms_table(verdict: Verdict) -> Table:
         if arm.improvement is not None:
             improvement = f"{signed(arm.improvement)} {interval_text(arm.improvement_interval)}"
         mean = DASH if arm.mean is None else f"{number(arm.mean)} {interval_text(arm.interval)}"
-        outcome = outcomes.get(arm.arm, "baseline" if outcomes else DASH)
+        outcome = outcomes.get(arm.arm, ("in front" if best else "baseline") if outcomes else DASH)
         rows.append([arm.arm, str(len(arm.seeds)), mean, number(arm.start), improvement, outcome])
     return header, rows
 
@@ -78,6 +79,18 @@ def _comparison_row(found: Comparison, verdict: Verdict, several: bool) -> list[
         signed(found.effect),
         _with_interval(number(probability), found.improvement_interval, probability),
     ]
+
+
+def looks_table(verdict: Verdict) -> Table:
+    """Every look at a verdict that adds seeds; empty where there was but one."""
+    header = ["look", "seeds of an open arm", "trials", "decided", "open", "error spent"]
+    rows = []
+    for look in verdict.looks:
+        decided = ", ".join(f"{arm} {Outcome(outcome).label}" for arm, outcome in look.decided.items()) or DASH
+        still = ", ".join(look.open) or DASH
+        spent = f"{percent(look.spent)} of {percent(1 - verdict.confidence)}"
+        rows.append([str(look.number), str(look.seeds), str(len(look.trials)), decided, still, spent])
+    return header, rows
 
 
 def spending_table(report: Report) -> Table:
@@ -145,6 +158,10 @@ def rule(verdict: Verdict) -> str:
     )
     if not verdict.comparisons or verdict.bound is None:
         return f"{read} {intervals}"
+    if verdict.compare == "best":
+        return f"{read} {_race_rule(verdict)} {intervals}"
+    if verdict.looks:
+        return f"{read} {_looks_rule(verdict)} {intervals}"
     arms = len(verdict.comparisons)
     others = f"the furthest of {arms} equal arms" if arms > 1 else "an equal arm"
     steps = ", and those left are then judged among themselves" if arms > 1 else ""
@@ -160,6 +177,40 @@ def rule(verdict: Verdict) -> str:
         f"{percent(1 - verdict.confidence)} of such comparisons, also where arms scatter unequally{steps}. Variances are "
         f"drawn towards the one common to all arms.{margin} Everything else is not enough evidence, for a difference or "
         f"for equality. {intervals}"
+    )
+
+
+def _looks_rule(verdict: Verdict) -> str:
+    """How several looks decide."""
+    looks = ", ".join(str(look.seeds) for look in verdict.looks)
+    margin = (
+        f" An arm is equivalent when its {percent(both_sides(verdict.confidence))} interval, for this arm alone and all "
+        f"looks together, lies within {margin_text(verdict.margin)}."
+        if verdict.margin is not None
+        else " No report.margin was declared, so that no arm can be called equivalent."
+    )
+    return (
+        f"Seeds are added to arms that are not decided yet, with looks so far after {looks} seeds. At a look an arm is named "
+        f"better or worse than {verdict.baseline} when its distance exceeds a bound (at the last look {number(verdict.bound)} "
+        f"standard errors) so wide that over all looks together the furthest of equal arms exceeds it by chance in "
+        f"{percent(1 - verdict.confidence)} of such designs; arms already named leave the family. What a look decides "
+        f"stays decided, with the numbers of that look. Variances are drawn towards the one common to all arms.{margin} "
+        "Everything else is not enough evidence, for a difference or for equality."
+    )
+
+
+def _race_rule(verdict: Verdict) -> str:
+    """How a race is decided."""
+    margin = (
+        f" Arms are tied with the best when no arm can be more than {margin_text(verdict.margin)} better."
+        if verdict.margin is not None
+        else " No report.margin was declared, so that no arms can be called tied."
+    )
+    return (
+        f"An arm falls behind (worse) when another exceeds it by more than a bound (about {number(verdict.bound)} standard "
+        f"errors) so wide that over all looks together the best arm falls behind by chance in at most "
+        f"{percent(1 - verdict.confidence)} of such races; each end of an interval holds with that confidence.{margin} "
+        f"Differences are from {verdict.baseline}, the arm in front, or from the one in front when an arm fell behind."
     )
 
 

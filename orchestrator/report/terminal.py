@@ -41,6 +41,8 @@ def render_terminal(report: Report) -> RenderableType:
             short = [header[index] for index in kept], [[row[index] for index in kept] for row in rows]
             parts.append(_table(short, f"against {verdict.baseline}"))
             parts += [Text(reason, style="dim") for reason in tables.reasons(verdict)]
+        if verdict.looks:
+            parts.append(_table(tables.looks_table(verdict), "looks"))
     chosen, front = searches.chosen_words(report.study), searches.front_table(report.study)
     if chosen:
         parts.append(Text("what the search chose", style="bold"))

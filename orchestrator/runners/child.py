@@ -52,6 +52,10 @@ class Messages:
         numbers = {name: float(value) for name, value in metrics.items()}
         self.send(update={"trial": trial, "status": status, "step": int(step), "metrics": numbers})
 
+    def looked(self, said: str) -> None:
+        """Pass on what a look decided."""
+        self.send(looked=said)
+
 
 class _Watch:
     """Tells the parent how the driver of Ray fares. Implements ``runners.progress.Watch``."""

@@ -12,15 +12,20 @@ from orchestrator.contract.types import TrialResult
 from orchestrator.errors import Failure, PluginContractError, TrialError, TrialInterrupted
 from orchestrator.runners import supervise
 from orchestrator.runners.leaving import Leave, leaving
+from orchestrator.runners.looks import Looks
 from orchestrator.runners.progress import Silent
 from orchestrator.runners.trial import run_spec
 from orchestrator.runners.watch import watching
 from orchestrator.runners.watchdog import OURS
+from orchestrator.runs import journal as journals
 from orchestrator.runs.fence import Fence, driving
+from orchestrator.runs.journal import Journal, look_record, trials_record
 from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.results import read_finished, read_result, write_result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.contract.plan import Plan, TrialSpec
     from orchestrator.contract.settings import Settings
     from orchestrator.plugging.registry import Registry
@@ -59,7 +64,8 @@ def run_watched(plan: Plan, directory: Path, progress: Progress, *, held: Fence 
     """
     with driving(directory, held), leaving(RunFolder(directory)) as leave:
         supervise.run("local", plan, directory, progress, leave)
-    found = (read_result(RunFolder(directory).trial(spec.id)) for spec in plan.trials)
+    known = dict.fromkeys([*(spec.id for spec in plan.trials), *journals.read(directory).trials])
+    found = (read_result(RunFolder(directory).trial(trial)) for trial in known)
     return [result for result in found if result is not None]
 
 
@@ -100,8 +106,9 @@ def run_here(
     :raises RunInterrupted: the run was asked to end
     """
     results = []
-    for spec in plan.trials:
-        result = read_finished(RunFolder(directory).trial(spec.id))
+    for spec, again in _trials(plan, directory, progress):
+        folder = RunFolder(directory).trial(spec.id)
+        result = read_finished(folder) or (None if again else read_result(folder))
         if result is None:
             progress.trial_update(spec.id, "running", 0, {})
             try:
@@ -112,6 +119,37 @@ def run_here(
         progress.trial_update(spec.id, result.status, result.step, result.metrics)
         results.append(result)
     return results
+
+
+def _trials(plan: Plan, directory: Path, progress: Progress) -> Iterator[tuple[TrialSpec, bool]]:
+    """Trials in turn, those that follow from looks and those added later included; whether one that failed is run again."""
+    if plan.experiment.sequential is None and not RunFolder(directory).journal.exists():
+        yield from ((spec, True) for spec in plan.trials)
+        return
+    journal = Journal(directory)
+    try:
+        history = journal.history
+        looks = Looks(plan, directory, history)
+        known = {spec.id: spec for spec in (*plan.trials, *(entry.spec for entry in history.trials.values()))}
+        if history.looks:
+            progress.looked(looks.said())
+        yield from ((spec, looks.counts(spec)) for spec in known.values())
+        while not looks.over:
+            added = [spec for spec in looks.following() if spec.id not in known]
+            if added:
+                journal.append([trials_record(added)])
+            for spec in added:
+                known[spec.id] = spec
+                history.add(spec)
+                yield spec, True
+            look = looks.make()
+            if look is None:
+                return
+            journal.append([look_record(look)])
+            history.looks.append(look)
+            progress.looked(looks.said())
+    finally:
+        journal.close()
 
 
 def _outcome(

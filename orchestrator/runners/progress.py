@@ -20,12 +20,18 @@ class Progress(Protocol):
         :param metrics: the newest values known by name; may be empty
         """
 
+    def looked(self, said: str) -> None:
+        """Hear what a look at the verdict decided, in one line."""
+
 
 class Silent:
     """A watcher that shows nothing."""
 
     def trial_update(self, trial: str, status: str, step: int, metrics: Mapping[str, float]) -> None:
         """Ignore the update."""
+
+    def looked(self, said: str) -> None:
+        """Ignore the look."""
 
 
 class Watch(Protocol):

@@ -121,6 +121,8 @@ class _Child:
             case {"update": update}:
                 self.trials_ended |= bool(self._heard) and update["status"] in ("done", "stopped", "failed")
                 self._progress.trial_update(**update)
+            case {"looked": said}:
+                self._progress.looked(said)
             case {"beat": _}:
                 self._heard = time.monotonic()
             case {"log": {"name": name, "level": level, "text": text}}:

@@ -20,6 +20,7 @@ from orchestrator.errors import Failure
 from orchestrator.experiment.tuning import goals
 from orchestrator.plugging.registry import Registry, load_registry
 from orchestrator.runners.judges import Judges
+from orchestrator.runners.looks import Looks
 from orchestrator.runners.progress import Progress, Silent
 from orchestrator.runners.proposals import Proposals
 from orchestrator.runners.unmeasured import Unmeasured
@@ -59,19 +60,22 @@ class Sweep:
         self._unmeasured = Unmeasured(plan, self._goals, self.history)
         self._judges = Judges(plan, self._goals[0], self._plugins)
         self._proposals = Proposals(plan, self._goals, self.history, self._plugins)
+        self._looks = Looks(plan, directory, self.history)
         self._restore()
+        self._look()  # due where the driver was killed after the last trial had ended
 
     def next(self) -> TrialSpec | None:
         """The next trial to start; None while nothing can start, and for good once ``exhausted``."""
         if not self._waiting:
             self._propose()
             self._confirm()
+            self._look()
         return self._waiting.popleft() if self._waiting else None
 
     @property
     def exhausted(self) -> bool:
         """Whether no trial will ever be handed out again."""
-        return not self._waiting and self._confirmed
+        return not self._waiting and self._confirmed and self._looks.over
 
     @property
     def finished(self) -> bool:
@@ -181,7 +185,8 @@ class Sweep:
         self.history.sweeps += 1
         for event in self.history.log:
             self._judges.take(self.history, event)
-        self._add([spec for spec in self.plan.trials if spec.id not in self.history.trials])
+        expected = [*self.plan.trials, *self._looks.following()]
+        self._add([spec for spec in expected if spec.id not in self.history.trials])
         self._waiting: deque[TrialSpec] = deque()
         for entry in self.history.trials.values():
             result = read_finished(self._folder.trial(entry.spec.id))
@@ -190,13 +195,15 @@ class Sweep:
                     self.ended(entry.spec.id, result.status)
             elif entry.stopped:
                 self.ended(entry.spec.id, "stopped")
-            else:
+            elif entry.status != "failed" or self._looks.counts(entry.spec):
                 entry.status = "pending"
                 self._waiting.append(entry.spec)
             self.progress.trial_update(entry.spec.id, entry.status, max(0, entry.last_step), {})
         self._give_up()
         if any(entry.spec.phase is Phase.CONFIRM for entry in self.history.trials.values()):
             self._confirmed = True
+        if self.history.looks:
+            self.progress.looked(self._looks.said())
         if known:
             done = sum(entry.status in FINISHED for entry in self.history.trials.values())
             logger.info("resumed: %d trials are finished, %d go on", done, len(self._waiting))
@@ -260,6 +267,17 @@ class Sweep:
             self.history.suggest(suggestion)
         seeds = plans.tuning_seeds(self.plan)
         self._enqueue([plans.tuning_trial(self.plan, arm, index, values, seed) for seed in seeds])
+
+    def _look(self) -> None:
+        """Once every trial that the next look waits for has ended, look, and add the trials that follow."""
+        if self._waiting or self._live or not self._confirmed or self._looks.over:
+            return
+        look = self._looks.make()
+        if look is not None:
+            self._journal.append([journals.look_record(look)])
+            self.history.looks.append(look)
+            self.progress.looked(self._looks.said())
+            self._enqueue(self._looks.following())
 
     def _confirm(self) -> None:
         """Once every tuning trial has ended, add the trials that enter the verdict."""

@@ -13,6 +13,8 @@ the searcher proposed. Reading it back in order rebuilds the early-stopping stat
 ``report``     ``trial``, ``step``, ``cost``, ``value``, ``decision``, ``rung``: one evaluation, judged; ``values``
                where several metrics are compared
 ``end``        ``trial``, ``status``, ``step``, ``error``
+``look``       the fields of :class:`Look`: the verdict was looked at, and what was decided for good
+``extension``  ``arms``, ``seeds``: seeds were added after the design had ended; they explore, and decide nothing
 =============  =====================================================================================
 """
 
@@ -64,6 +66,31 @@ class Suggestion:
     values: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look of a design that adds seeds until its arms are decided. What it decided stays decided."""
+
+    number: int  # 1-based
+    seeds: int  # that every open arm was to have
+    share: float  # of the most seeds, which says how much error may have been spent
+    metric: str
+    trials: tuple[str, ...]  # that counted
+    digest: str  # of what they counted by, exactly
+    counts: Mapping[str, int]  # seeds by arm, decided arms included
+    decided: Mapping[str, str]  # what this look decided, by arm
+    open: tuple[str, ...]  # arms that get more seeds, or that the last look left open
+    spent: float  # error spent, this look included
+    over: bool  # no look follows
+    leader: str | None = None  # of a race: the arm in front
+
+
+class Extension(NamedTuple):
+    """Seeds were added after the design had ended."""
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
 class Added(NamedTuple):
     """A trial was added."""
 
@@ -105,6 +132,8 @@ class History:
     trials: dict[str, TrialHistory] = field(default_factory=dict)  # in the order added
     suggestions: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)  # by arm and index
     reports: list[Report] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    extensions: list[Extension] = field(default_factory=list)
     log: list[Suggestion | Added | Report | End] = field(default_factory=list)  # what happened, in order
 
     def suggest(self, suggestion: Suggestion) -> None:
@@ -235,6 +264,16 @@ def report_record(report: Report) -> dict[str, Any]:
     return record
 
 
+def look_record(look: Look) -> dict[str, Any]:
+    """The verdict was looked at."""
+    return {"kind": "look", **dataclasses.asdict(look)}
+
+
+def extension_record(extension: Extension) -> dict[str, Any]:
+    """Seeds were added after the design had ended."""
+    return {"kind": "extension", **extension._asdict()}
+
+
 def _apply(history: History, record: Mapping[str, Any]) -> None:
     if not isinstance(record, dict):
         raise TypeError(f"a {type(record).__name__}; expected an object")
@@ -262,7 +301,20 @@ def _apply(history: History, record: Mapping[str, Any]) -> None:
             history.note(report)
         case "end":
             history.end(record["trial"], record["status"], Failure.from_json(record.get("error")))
+        case "look":
+            history.looks.append(_look(record))
+        case "extension":
+            history.extensions.append(Extension(tuple(record["arms"]), tuple(map(int, record["seeds"]))))
         case other if not isinstance(other, str):
             raise TypeError(f"a record of kind {other!r}; expected a name")
         case other:
             logger.warning("journal: skipped a record of unknown kind %r; a newer version wrote it", other)
+
+
+def _look(record: Mapping[str, Any]) -> Look:
+    """:raises TypeError: it is no look"""
+    known = {name: record[name] for name in Look.__slots__}
+    known |= {"trials": tuple(known["trials"]), "open": tuple(known["open"])}
+    if not isinstance(known["counts"], dict) or not isinstance(known["decided"], dict):
+        raise TypeError("a look without counts and decisions by arm; expected objects")
+    return Look(**known)

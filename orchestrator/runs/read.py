@@ -149,6 +149,8 @@ class Run:
     :ivar starts: start phases that trials share
     :ivar warnings: what could not be read, or was changed since
     :ivar searched: what the search of each arm tried and chose
+    :ivar looks: that were made of a design that adds seeds until arms are decided
+    :ivar extended: arm and seed of trials added after the design had ended, which decide nothing
     """
 
     directory: Path
@@ -158,15 +160,18 @@ class Run:
     starts: tuple[TrialData, ...] = ()
     warnings: tuple[str, ...] = ()
     searched: tuple[Searched, ...] = ()
+    looks: tuple[journal.Look, ...] = ()
+    extended: frozenset[tuple[str, int]] = frozenset()
 
 
-def read(directory: Path) -> Run:
+def read(directory: Path, plan: Plan | None = None) -> Run:
     """Read one run folder.
 
+    :param plan: of the run; None: the one in the folder
     :raises ConfigError: there is no readable plan in it
     """
     directory = Path(directory)
-    folder, plan = RunFolder(directory), load_plan(directory)
+    folder, plan = RunFolder(directory), plan or load_plan(directory)
     warnings: list[str] = []
     added = journal.read(directory, warnings)
     specs = {spec.id: spec for spec in (*plan.trials, *(history.spec for history in added.trials.values()))}
@@ -182,6 +187,8 @@ def read(directory: Path) -> Run:
         starts=tuple(_starts(folder, plan, warnings)),
         warnings=tuple(warnings),
         searched=searched(plan, added),
+        looks=tuple(added.looks),
+        extended=frozenset((arm, seed) for one in added.extensions for arm in one.arms for seed in one.seeds),
     )
 
 

@@ -15,6 +15,7 @@ from orchestrator.contract.plan import Phase
 from orchestrator.contract.settings import Experiment, Settings
 from orchestrator.experiment.overlay import flatten
 from orchestrator.runs.curves import Curve
+from orchestrator.runs.journal import Look
 from orchestrator.runs.read import Run, TrialData, read
 from orchestrator.runs.results import FINISHED
 from orchestrator.runs.searched import Searched
@@ -80,19 +81,33 @@ class Study(os.PathLike[str]):
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds the verdict rests on, finished or not."""
+        if self.looks or self.extended:
+            return tuple(sorted({trial.seed for trial in self.confirmations}))
         return tuple(sorted({seed for run in self.runs for seed in run.plan.experiment.all_seeds()}))
 
     @property
     def planned(self) -> tuple[tuple[str, int], ...]:
-        """Arm and seed of every trial that the verdict waits for."""
+        """Arm and seed of every trial that the verdict waits for; of seeds added look by look those of the next look."""
         pairs = ((self._named(run, arm), seed) for run in self.runs for arm in _arms(run) for seed in _seeds(run, arm))
         return tuple(dict.fromkeys(pairs))
 
     @property
     def ended(self) -> bool:
-        """Whether every trial that enters the verdict has ended, one way or another."""
+        """Whether every trial that enters the verdict has ended, one way or another, and the last look was made."""
+        if any(run.plan.experiment.sequential and not (run.looks and run.looks[-1].over) for run in self.runs):
+            return False
         over = {(t.arm, t.seed) for t in self.confirmations if t.status in (*FINISHED, "failed")}
         return over.issuperset(self.planned)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Looks made so far at a verdict that adds seeds; none of several runs together."""
+        return self.runs[0].looks if len(self.runs) == 1 else ()
+
+    @property
+    def extended(self) -> frozenset[tuple[str, int]]:
+        """Arm and seed of trials added after their design had ended, which decide nothing."""
+        return frozenset((self._named(run, arm), seed) for run in self.runs for arm, seed in run.extended)
 
     @property
     def searched(self) -> tuple[Searched, ...]:
@@ -250,7 +265,12 @@ def _arms(run: Run) -> dict[str, Settings]:
 
 
 def _seeds(run: Run, arm: str) -> tuple[int, ...]:
-    return run.plan.experiment.seeds_of(arm)
+    """What the verdict waits for; of seeds added look by look, those added so far."""
+    if run.plan.experiment.sequential is None:
+        return run.plan.experiment.seeds_of(arm)
+    there = (t for t in run.trials if t.phase is Phase.CONFIRM and t.spec.arm == arm)
+    added = [t.seed for t in there if (arm, t.seed) not in run.extended]
+    return tuple(sorted(added)) or run.plan.experiment.first_seeds_of(arm)
 
 
 def _world(settings: Settings) -> dict[str, Any]:

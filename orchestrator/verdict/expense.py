@@ -34,7 +34,7 @@ class Expense:
     seconds: float | None  # one after another; None: an arm's trials are unknown
     places: int | None  # trials at once; None: a cluster decides
     seconds_at_once: float | None
-    at_most: bool  # trials may be stopped early
+    at_most: bool  # trials may be stopped early, or never be needed
 
 
 def expect(
@@ -69,7 +69,7 @@ def expect(
         seconds=seconds,
         places=places,
         seconds_at_once=at_once,
-        at_most=plan.experiment.tune.scheduler != "none",
+        at_most=plan.experiment.tune.scheduler != "none" or plan.experiment.sequential is not None,
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.contract.metrics import SUCCESS
 from orchestrator.contract.plan import Plan
-from orchestrator.contract.settings import Settings
+from orchestrator.contract.settings import ReportSettings, SeedsUntil, Settings
 from orchestrator.experiment.estimate import Estimate
+from orchestrator.maths.expected import expected_trials
 from orchestrator.maths.power import Noise, chance_of_equivalence, left_by_averaging, smallest_difference
+from orchestrator.maths.sequential import Course, bounds
 from orchestrator.maths.statistics import pooled_variance
 from orchestrator.maths.verdict import WINDOW, window_weights
 from orchestrator.runs.study import Study
@@ -22,6 +24,7 @@ SPREAD = 0.3  # arms scatter unequally: standard deviation of the logarithm, whe
 TRAINING = 0.025  # standard deviation over seeds of pass@1 that training makes, where no run says
 ANSWER = 0.15  # variance of an answer within its task, where no run says: pass rates from 0 to 1, unequal over tasks
 FEW = 6  # degrees of freedom below which an earlier run's scatter is a hint
+DIFFERENCE = 0.10  # for which the trials of a design that adds seeds are foreseen
 MANY = 4  # arms compared from which a larger baseline is proposed
 
 _MOST_PLACES = 2000  # evaluations that a schedule is laid out with
@@ -65,6 +68,7 @@ class Foresight:
     smallest: float | None  # difference that is found with a chance of 80 %
     alternatives: tuple[Alternative, ...]  # the plan as it is comes first
     cost: Cost
+    expected: tuple[tuple[str, float], ...]  # trials of a design that adds seeds, by what is true of its arms
     margin: float | None  # of equivalence, where declared
     equivalence: float | None  # chance that an equal arm is called equivalent within it
 
@@ -89,7 +93,20 @@ def foresee(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None = 
     cost = _cost(plan, estimates, like)
     smallest, equivalence = None, None
     alternatives: tuple[Alternative, ...] = ()
-    if found is not None and min(counts) > 1:
+    expected: tuple[tuple[str, float], ...] = ()
+    design = plan.experiment.sequential
+    if found is not None and design is not None:
+        course = Course(
+            counts=tuple((n,) * len(counts) for n in design.course),
+            shares=tuple(n / design.at_most for n in design.course),
+        )
+        expected = tuple(_expected(design, found, len(counts), report))
+        if report.compare == "baseline":
+            bar = float(bounds(course, report.confidence)[-1])
+            smallest = smallest_difference(
+                found.total**0.5, counts, confidence=report.confidence, spread=SPREAD, bar=bar
+            )
+    elif found is not None and min(counts) > 1 and report.compare == "baseline":
         if report.margin is not None:
             equivalence = chance_of_equivalence(
                 report.margin, found.total**0.5, counts, confidence=report.confidence, spread=SPREAD
@@ -106,9 +123,31 @@ def foresee(plan: Plan, estimates: Mapping[str, Estimate], like: Study | None = 
         smallest=smallest,
         alternatives=alternatives,
         cost=cost,
+        expected=expected,
         margin=report.margin,
         equivalence=equivalence,
     )
+
+
+def _expected(design: SeedsUntil, noise: Noise, arms: int, report: ReportSettings) -> Iterator[tuple[str, float]]:
+    """Trials of a design that adds seeds, where its arms are equal and where they differ."""
+    worlds = {
+        "all arms are equal": (0.0,) * arms,
+        f"one is {DIFFERENCE:.2f} better": (0.0, DIFFERENCE, *(0.0,) * (arms - 2)),
+    }
+    for words, effects in worlds.items():
+        yield (
+            words,
+            expected_trials(
+                design.course,
+                effects,
+                noise.total**0.5,
+                margin=report.margin,
+                confidence=report.confidence,
+                spread=SPREAD,
+                best=report.compare == "best",
+            ),
+        )
 
 
 def _noise(

@@ -30,6 +30,25 @@ def estimand(verdict: Verdict) -> str:
 
 def headline(verdict: Verdict) -> str:
     """Say the verdict in one paragraph that can be repeated."""
+    said = _said(verdict)
+    if not verdict.exploratory:
+        return said
+    return f"Exploratory, since {verdict.exploratory}; no error rate holds for this. {said}"
+
+
+def looks_text(verdict: Verdict) -> str:
+    """How often a verdict was looked at, and how much error that spent; empty where it was looked at once."""
+    if not verdict.looks:
+        return ""
+    seeds = [str(look.seeds) for look in verdict.looks]
+    after = seeds[0] if len(seeds) == 1 else f"{', '.join(seeds[:-1])} and {seeds[-1]}"
+    error = f"{percent(verdict.looks[-1].spent)} of {percent(1 - verdict.confidence)} error spent"
+    return f"Looked at after {after} seeds, {error}."
+
+
+def _said(verdict: Verdict) -> str:
+    if verdict.looks and not verdict.final:
+        return f"{_so_far(verdict)} {looks_text(verdict)} Compared: {estimand(verdict)}."
     if not verdict.comparisons:
         return _alone(verdict.arms[0], estimand(verdict))
     if not verdict.final:
@@ -37,7 +56,49 @@ def headline(verdict: Verdict) -> str:
             f"Preliminary: trials are still to come, so nothing is decided. Shown: {estimand(verdict)}, "
             f"against {verdict.baseline}."
         )
-    return _single(verdict) if len(verdict.comparisons) == 1 else _several(verdict)
+    if verdict.compare == "best":
+        said = _raced(verdict)
+    else:
+        said = _single(verdict) if len(verdict.comparisons) == 1 else _several(verdict)
+    return f"{said} {looks_text(verdict)}".rstrip()
+
+
+def _so_far(verdict: Verdict) -> str:
+    """What is decided while seeds are still added."""
+    race = verdict.compare == "best"
+    decided = []
+    for outcome in (Outcome.BETTER, Outcome.WORSE, Outcome.EQUIVALENT):
+        arms = ", ".join(c.arm for c in _with(verdict, outcome))
+        if arms:
+            said = "fallen behind" if race else f"{outcome.label} than {verdict.baseline}"
+            if outcome is Outcome.EQUIVALENT:
+                said = f"equivalent to {verdict.baseline} within {margin_text(verdict.margin)}"
+            decided.append(f"{said}: {arms}")
+    listed = "; ".join(decided) or "nothing"
+    front = f" In front: {verdict.baseline}." if race else ""
+    still = ", ".join(c.arm for c in _with(verdict, Outcome.UNDECIDED)) or "none"
+    return f"Seeds are still to come. Decided so far, for good: {listed}. Still open: {still}.{front}"
+
+
+def _raced(verdict: Verdict) -> str:
+    """Which arm is the best of all, or which it may be."""
+    front, others = verdict.baseline, [c for c in verdict.comparisons if c.outcome is not Outcome.WORSE]
+    where = f"Compared: {estimand(verdict)}."
+    if not others:
+        gaps = [c.difference for c in verdict.comparisons if c.difference is not None]
+        nearest = f", the nearest by {number(min(map(abs, gaps)))}" if gaps else ""
+        return f"{front} is the best of {len(verdict.arms)} arms: every other fell behind{nearest}. {where}"
+    tied = [c.arm for c in others if c.outcome is Outcome.EQUIVALENT]
+    opened = [c.arm for c in others if c.outcome is Outcome.UNDECIDED]
+    said = ""
+    if tied:
+        said = f" Tied with the best within {margin_text(verdict.margin)}: {', '.join([front, *tied])}."
+    if opened:
+        said += (
+            f" Not enough evidence that these are not the best: {', '.join([*opened] if tied else [front, *opened])}."
+        )
+    behind = len(verdict.comparisons) - len(others)
+    return f"No single arm is shown to be the best of {len(verdict.arms)}; {behind} fell behind.{said} {where}"
 
 
 def _alone(arm: ArmSummary, where: str) -> str:
@@ -71,7 +132,7 @@ def _single(verdict: Verdict) -> str:
     small = f" Both ends lie within the margin of {margin_text(verdict.margin)}." if found.negligible else ""
     return (
         f"{found.arm} is {found.outcome.label} than {found.baseline}: {seen} in {estimand(verdict)}; "
-        f"{seeds} seeds, {p_equals(found.p_adjusted)}.{small}"
+        f"{seeds} seeds{'' if verdict.looks else f', {p_equals(found.p_adjusted)}'}.{small}"
     )
 
 

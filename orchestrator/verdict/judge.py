@@ -15,9 +15,10 @@ from orchestrator.maths import statistics
 from orchestrator.maths import verdict as rule
 from orchestrator.maths.power import seeds_needed
 from orchestrator.maths.statistics import Interval
-from orchestrator.runs.curves import Curve, by_arm, common_cost, costless
+from orchestrator.runs.curves import Curve, by_arm
 from orchestrator.verdict.headline import headline
 from orchestrator.verdict.outcome import ArmSummary, Comparison, Outcome, Verdict
+from orchestrator.verdict.sight import Sight, see
 from orchestrator.verdict.wording import interval_text, margin_text, p_equals, percent
 
 FEW_SEEDS = 5  # below this, the spread of an arm's mean and improvement is pooled over arms, for their intervals
@@ -49,19 +50,17 @@ def judge(
     :param resamples: of the bootstrap, which only describes
     :raises ValueError: without curves, or for a baseline that is no arm
     """
-    grouped = by_arm(curves)
-    names = list(arms) if arms is not None else list(grouped)
+    names = list(arms) if arms is not None else list(by_arm(curves))
     baseline = baseline or names[0]
     if baseline not in names:
         raise ValueError(f"report.baseline: no arm {baseline!r}; expected one of {', '.join(names)}")
-    cost = common_cost(curves, budget)
-    window = Interval((1 - rule.WINDOW) * cost, cost)
-    values = {arm: {curve.seed: curve.over(*window) for curve in grouped.get(arm, [])} for arm in names}
+    sight = see(curves, names, budget)
+    values = sight.values
     others = [arm for arm in names if arm != baseline]
     family = [arm for arm in others if min(len(values[arm]), len(values[baseline])) > 1]
     decisions = _decisions(values, baseline, family, mode, confidence, margin, final)
     comparisons = tuple(
-        _described(decisions[arm], values[arm], values[baseline], mode, confidence, resamples)
+        describe(decisions[arm], sight, mode, confidence, resamples)
         if arm in decisions
         else _without_test(arm, baseline, values)
         for arm in others
@@ -73,15 +72,15 @@ def judge(
         mode=mode,
         confidence=confidence,
         margin=margin,
-        cost=cost,
-        window=window,
+        cost=sight.cost,
+        window=sight.window,
         cost_name=cost_name,
         baseline=baseline,
-        arms=_summaries(names, grouped, values, confidence),
+        arms=summarise(names, sight, confidence),
         comparisons=comparisons,
         bound=rule.bound(counts, confidence) if family else None,
         final=final,
-        costless=costless(curves),
+        costless=sight.costless,
     )
     return replace(found, headline=headline(found))
 
@@ -165,15 +164,13 @@ def _reason(
     return f"chance alone gives a difference of this size too often ({p_equals(p)}){beyond}{hint}"
 
 
-def _described(
-    decision: Comparison,
-    treatment: Mapping[int, float],
-    control: Mapping[int, float],
-    mode: str,
-    confidence: float,
-    resamples: int,
+def describe(
+    decision: Comparison, sight: Sight, mode: str, confidence: float, resamples: int = statistics.RESAMPLES
 ) -> Comparison:
-    """Add what describes two arms and decides nothing."""
+    """Add what describes two arms and decides nothing; of arms with fewer than two seeds nothing is known."""
+    treatment, control = sight.values[decision.arm], sight.values[decision.baseline]
+    if min(len(treatment), len(control)) < 2:
+        return decision
     a, b = np.array(list(treatment.values())), np.array(list(control.values()))
     sign = 1.0 if mode == "max" else -1.0
     probability, interval = statistics.probability_of_improvement(
@@ -214,14 +211,11 @@ def _paired(treatment: Mapping[int, float], control: Mapping[int, float]) -> np.
     return np.array([treatment[seed] - control[seed] for seed in sorted(treatment.keys() & control.keys())])
 
 
-def _summaries(
-    names: Sequence[str],
-    grouped: Mapping[str, Sequence[Curve]],
-    values: Mapping[str, Mapping[int, float]],
-    confidence: float,
-) -> tuple[ArmSummary, ...]:
+def summarise(names: Sequence[str], sight: Sight, confidence: float) -> tuple[ArmSummary, ...]:
+    """Every arm by itself."""
+    values = sight.values
     samples = [np.array(list(values[arm].values())) for arm in names]
-    firsts = {arm: {c.seed: c.first for c in grouped.get(arm, []) if c.first is not None} for arm in names}
+    firsts = {arm: {c.seed: c.first for c in sight.curves.get(arm, []) if c.first is not None} for arm in names}
     gains = [np.array([values[arm][seed] - first for seed, first in firsts[arm].items()]) for arm in names]
     return tuple(
         ArmSummary(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.maths.statistics import Interval
+from orchestrator.runs.journal import Look
 
 _UNDECIDED = "not enough evidence"
 
@@ -64,6 +65,8 @@ class Comparison:
     improvement_probability: float | None = None  # that a run of the arm beats a run of the baseline
     improvement_interval: Interval | None = None  # stratified bootstrap, uncorrected
     seeds_needed: int | None = None  # per arm, to find a difference of the size seen
+    look: int | None = None  # that decided it, or the last one; None: there was but one
+    seeds: tuple[int, int] | None = None  # of the arm and of the baseline at that look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +87,8 @@ class Verdict:
     bound: float | None = None  # distance in standard errors from which an arm is named; None: nothing to judge
     final: bool = True  # False: trials are still to come, so nothing is decided
     costless: tuple[str, ...] = ()  # arms that spent nothing while others did, read as they ended
+    compare: str = "baseline"  # best: a race, in which the arm in front stands in the baseline's place
+    looks: tuple[Look, ...] = ()  # of a design that adds seeds until its arms are decided
+    exploratory: str = ""  # why no error rate holds for what is said; empty: it does
+    doubts: tuple[str, ...] = ()  # where files no longer agree with what looks were made of
+    registered: str = ""  # what the design itself said, where more was looked at

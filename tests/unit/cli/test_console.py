@@ -68,3 +68,18 @@ def test_the_live_table_shows_every_trial():
         word in shown
         for word in ("a-s0", "b-s0", "new-s0", "failed", "0.250", "3 trials: 1 running, 1 failed, 1 pending")
     )
+
+
+def test_what_a_look_decided_is_a_line_and_stays_in_sight():
+    text = StringIO()
+    watcher = TrialTable(PLAN, Console(file=text, width=200))
+
+    with watcher.shown():
+        watcher.looked("look 1, 3 seeds: decided b better; 1.15 % of 5 % error spent")
+    assert text.getvalue() == "look 1, 3 seeds: decided b better; 1.15 % of 5 % error spent\n"
+
+    terminal = Console(file=StringIO(), width=200, force_terminal=True)
+    shown = TrialTable(PLAN, terminal)
+    with shown.shown():
+        shown.looked("look 2, 5 seeds: decided nothing")
+    assert "look 2, 5 seeds: decided nothing" in terminal.file.getvalue()

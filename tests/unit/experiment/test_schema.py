@@ -47,6 +47,16 @@ def test_an_arm_may_have_seeds_of_its_own():
     assert paths({"name": "x", "environment": {"use": "countdown"}, "arms": {"a": {"seeds": 2}}}) == ["$.arms.a.seeds"]
 
 
+def test_seeds_are_a_list_or_added_until_decided():
+    base = {"name": "x", "environment": {"use": "countdown"}}
+
+    assert paths({**base, "seeds": {"first": 3, "at_most": 20, "until": "decided", "looks": [3, 20]}}) == []
+    assert paths({**base, "seeds": [0, 1], "report": {"compare": "best"}}) == []
+    assert paths({**base, "seeds": {"frist": 3, "at_most": 20}}) == ["$.seeds"]
+    assert paths({**base, "seeds": {"first": 3}}) == ["$.seeds"]
+    assert paths({**base, "arms": {"a": {"seeds": {"at_most": 9}}}}) == ["$.arms.a.seeds"]
+
+
 def test_options_follow_from_the_component_named():
     assert paths({"name": "x", "sampler": {"use": "group", "count": 2}}) == []
     assert paths({"name": "x", "sampler": {"use": "group", "count": "many"}}) != []

@@ -11,7 +11,7 @@ from orchestrator.contract.plan import Phase, TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.runs import journal as journals
-from orchestrator.runs.journal import Journal, Report, read
+from orchestrator.runs.journal import Extension, Journal, Look, Report, read
 
 SPEC = TrialSpec(
     id="a-s0",
@@ -87,3 +87,39 @@ def test_records_of_a_newer_version_are_skipped(tmp_path, caplog):
 
     assert read(tmp_path).reports == [REPORT]
     assert "'weather'" in caplog.text
+
+
+LOOK = Look(
+    number=1,
+    seeds=3,
+    share=0.15,
+    metric="eval/pass_at_1",
+    trials=("a-s0", "b-s0"),
+    digest="0123456789abcdef",
+    counts={"a": 3, "b": 2},
+    decided={"b": "better"},
+    open=("c",),
+    spent=0.011464,
+    over=False,
+)
+
+
+def test_looks_and_extensions_are_read_back_to_the_bit(tmp_path):
+    journal = Journal(tmp_path)
+    journal.append([journals.look_record(LOOK), journals.extension_record(Extension(("a", "b"), (20, 21)))])
+    journal.close()
+
+    found = read(tmp_path)
+
+    assert found.looks == [LOOK]
+    assert found.extensions == [Extension(("a", "b"), (20, 21))]
+
+
+@pytest.mark.parametrize("damage", [{"counts": [3]}, {"trials": None}, {"decided": "b"}])
+def test_a_look_that_is_none_is_named_with_its_line(tmp_path, damage):
+    journal = Journal(tmp_path)
+    journal.append([{**journals.look_record(LOOK), **damage}])
+    journal.close()
+
+    with pytest.raises(OrchestratorError, match="line 1: no journal record"):
+        read(tmp_path)
