@@ -3,6 +3,8 @@
     python benchmarks/calibration.py            # the tables of docs/benchmarks/calibration.md, as Markdown
     python benchmarks/calibration.py --quick    # fewer draws, in less than ten minutes
     python benchmarks/calibration.py --json     # for machines
+    python benchmarks/calibration.py sequential # designs that add seeds until arms are decided, see looks.py
+    python benchmarks/calibration.py race       # races to the best
 
 Two worlds (``worlds.py``): simulated curves, and the curves of real runs resampled into designs of equal arms. The rule
 is ``orchestrator.maths.verdict.decide``, as ``orchestrator.verdict.judge`` calls it behind every report; a test holds the
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import earlier_rule
+import looks
 import numpy as np
 from scipy.special import bdtrc
 from worlds import WORLDS, World, counted_by, draw, real_values, resampled
@@ -313,10 +316,30 @@ def render(found: dict[str, list[Cell]]) -> Iterator[str]:
             yield f"### {title}\n\n{text(found[name])}"
 
 
+def _many_looks(options: argparse.Namespace) -> int:
+    """Measure designs of many looks; 1 when one errs more often than promised beyond doubt."""
+    race, began = options.design == "race", time.process_time()
+    repeats = options.repeats or (40 if race else 400)
+    made = looks.races(repeats, options.seed, options.arms) if race else looks.sequential(repeats, options.seed)
+    cells = list(made)
+    seconds = time.process_time() - began
+    if options.json:
+        print(json.dumps({"cells": [asdict(cell) for cell in cells], "cpu": seconds}))
+    else:
+        print(f"{looks.table(cells, race=race)}\n\n{seconds:.0f} s of CPU")
+    return int(any(bdtrc(round(c.false * c.repeats) - 1, c.repeats, 0.06) < 0.001 for c in cells))
+
+
 def main() -> None:
     """Run from the command line; exit 1 when a cell errs more often than promised beyond doubt."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=2_000, help="draws per cell; ten times as many above 5 %%")
+    parser.add_argument("design", nargs="?", choices=("fixed", "sequential", "race"), default="fixed")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        help="draws per cell: 2,000, of which ten times as many above 5 %%; 400 sequential; 40 race",
+    )
+    parser.add_argument("--arms", type=int, default=8, help="of a race")
     parser.add_argument("--quick", action="store_true", help="200 draws per cell")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -325,7 +348,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     began = time.process_time()
-    offered = tables(200 if options.quick else options.repeats, options.seed)
+    if options.design != "fixed":
+        sys.exit(_many_looks(options))
+    offered = tables(200 if options.quick else options.repeats or 2_000, options.seed)
     found = {name: list(offered[name]) for name in options.only or offered}
     seconds = time.process_time() - began
     if options.json:

@@ -155,6 +155,23 @@ def test_tables_have_a_row_per_world_and_a_column_per_number_of_seeds(calibratio
     ]
 
 
+def test_designs_of_many_looks_are_measured_as_they_are_run(calibration):
+    looks = calibration.looks
+    equal = looks.measure(looks.Design(world="typical", arms=2), 60, 0)
+    better = looks.measure(looks.Design(world="typical", arms=2, effects=(0.10,), interrupted=True), 20, 0)
+    raced = looks.measure(looks.Design(world="typical", arms=3, effects=(0.10,)), 20, 0, race=True)
+
+    assert equal.equivalent > 0.85
+    assert equal.false <= 0.1
+    assert 6 < equal.seeds < 12
+    assert (better.found, better.false) == (1.0, 0.0)
+    assert better.seeds < 7
+    assert raced.found > 0.9
+    assert raced.seeds < raced.fixed
+    assert "| typical, interrupted | 1 | 0.3 | 0.10 | 20 | 0.0 | 100.0 |" in looks.table([better], race=False)
+    assert "| typical | 3 | one +0.10 | 20 |" in looks.table([raced], race=True)
+
+
 def test_the_rule_before_needs_welchs_test_and_the_bootstrap(earlier):
     control, sample = np.array([0.40, 0.44, 0.42, 0.41]), np.array([0.46, 0.47, 0.45, 0.48])
     exact = stats.ttest_ind(sample, control, equal_var=False)
