@@ -319,7 +319,7 @@ def render(found: dict[str, list[Cell]]) -> Iterator[str]:
 def _many_looks(options: argparse.Namespace) -> int:
     """Measure designs of many looks; 1 when one errs more often than promised beyond doubt."""
     race, began = options.design == "race", time.process_time()
-    repeats = options.repeats or (40 if race else 400)
+    repeats = options.repeats or (100 if race else 400)
     made = looks.races(repeats, options.seed, options.arms) if race else looks.sequential(repeats, options.seed)
     cells = list(made)
     seconds = time.process_time() - began
@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument(
         "--repeats",
         type=int,
-        help="draws per cell: 2,000, of which ten times as many above 5 %%; 400 sequential; 40 race",
+        help="draws per cell: 2,000, of which ten times as many above 5 %%; 400 sequential; 100 race",
     )
     parser.add_argument("--arms", type=int, default=8, help="of a race")
     parser.add_argument("--quick", action="store_true", help="200 draws per cell")

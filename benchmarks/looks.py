@@ -207,7 +207,7 @@ def _raced(
 def _fixed(
     values: np.ndarray, best: np.ndarray, truth: np.ndarray, margin: float | None, wanted: float
 ) -> float | None:
-    """Seeds, in those of the last look, after which one look certifies the best or ties as often; None: it does not."""
+    """Seeds, in those of the last look, after which one look settles as often, to a point; None: not by the last look."""
     arms = values.shape[1]
     for seeds in range(2, LOOKS[-1] + 1):
         shown = values[..., :seeds]
@@ -215,7 +215,7 @@ def _fixed(
         found = rule.race(shown.mean(-1), shown.var(-1, ddof=1), course, margin=margin)
         left = (~found.behind).sum(-1)
         settled = (left == 1) | (found.tied.sum(-1) == left)
-        if settled.mean() >= wanted - 1e-9:
+        if settled.mean() >= wanted - 0.01:
             return seeds / LOOKS[-1]
     return None
 
