@@ -33,7 +33,7 @@ class Design:
 
     world: str
     arms: int  # all of them
-    effects: tuple[float, ...] = ()  # of the first arms after the baseline, in a race of the first; the rest are equal
+    effects: tuple[float, ...] = ()  # on the plateau, of the first arms after the baseline; the rest are equal
     scattered: float = 0.0  # in a race: standard deviation of true values
     spread: float = 0.3
     interrupted: bool = False
@@ -82,11 +82,14 @@ def values_of(design: Design, repeats: int, seed: int) -> tuple[np.ndarray, np.n
     for first in range(0, repeats, chunk):
         size = min(chunk, repeats - first)
         if design.world in WORLDS:
-            y = counted_by(*draw(WORLDS[design.world], counts, (0.0,) * design.arms, design.spread, size, generator))
+            plateaus = (0.0, *design.effects, *(0.0,) * (design.arms - 1 - len(design.effects)))
+            y = counted_by(*draw(WORLDS[design.world], counts, plateaus, design.spread, size, generator))
         else:
             y = resampled(pool, counts, size, generator)
         found.append(y)
-    values = np.concatenate(found) + scale * effects[..., None]
+    values = np.concatenate(found)
+    if design.scattered or design.world not in WORLDS:  # else they are in the curves
+        values = values + scale * effects[..., None]
     return values, scale * effects, scale * (design.margin or 0.0)
 
 

@@ -72,7 +72,7 @@ def test_a_run_says_its_looks_and_more_seeds_afterwards_explore(file, tmp_path):
 
 
 def test_what_is_no_number_of_seeds_is_refused(file, tmp_path):
-    call("run", file, "--local", "--runs", tmp_path / "runs", "arms=null", "seeds=[0]")
+    call("run", file, "--local", "--runs", tmp_path / "runs", "seeds=[0]")
     (run,) = (tmp_path / "runs").iterdir()
 
     for typed in ("0", "some", "-3", "+", "1.5"):
