@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.contract.plan import Plan
-    from orchestrator.contract.settings import ComponentSpec
+    from orchestrator.contract.sections import ComponentSpec
     from orchestrator.runs.measurements import Measurement
     from orchestrator.runs.study import Study
 

@@ -2,45 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from orchestrator.contract.batch import Reduction
-from orchestrator.contract.strict import StrictModel
-
-
-class Section(StrictModel):
-    """A part of an experiment file: frozen, refuses unknown keys and numbers that are not finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ComponentSpec(StrictModel):
-    """``{use: name, ...options}``; the options are judged by the component's own model."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    use: str = Field(description="name of an installed component; see `orchestrator plugins list`")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spelt_out(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError(f"expected a component; write {{use: {value}}}")
-        return value
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything beside ``use``."""
-        return dict(self.model_extra or {})
-
-
-class RewardSpec(ComponentSpec):
-    """A reward with its weight in the sum."""
-
-    weight: float = Field(1.0, description="factor of this reward in the score")
+from orchestrator.contract.sections import ComponentSpec, RewardSpec, Section
+from orchestrator.contract.seeds import ListedOrLookedAt, SeedsUntil
 
 
 class Schedule(Section):
@@ -318,58 +286,11 @@ class Settings(Section):
     report: ReportSettings = ReportSettings()
 
 
-Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-
-
-_GROWTH = 1.6  # of the seeds from look to look
-
-
-class SeedsUntil(Section):
-    """Seeds added look by look, to arms that are not decided yet; they count from 0."""
-
-    first: int = Field(3, ge=2, description="seeds of every arm at the first look")
-    at_most: int = Field(ge=3, description="seeds of an arm at the last look")
-    until: Literal["decided"] = Field("decided", description="an arm gets no more seeds once it is decided")
-    looks: tuple[int, ...] | None = Field(
-        None,
-        description="seeds of an undecided arm at each look, as in [3, 5, 8, 12, 20]; null: each time 1.6 times as many",
-    )
-
-    @model_validator(mode="after")
-    def _rising(self) -> SeedsUntil:
-        if self.at_most <= self.first:
-            raise ValueError(f"at_most is {self.at_most}; expected more than first, {self.first}")
-        looks = self.looks
-        if looks is None:
-            return self
-        if any(a >= b for a, b in itertools.pairwise(looks)) or looks[:1] != (self.first,) or looks[-1] != self.at_most:
-            raise ValueError(
-                f"looks are {list(looks)}; expected rising numbers from first, {self.first}, to at_most, {self.at_most}"
-            )
-        return self
-
-    @property
-    def course(self) -> tuple[int, ...]:
-        """Seeds of an undecided arm at each look."""
-        if self.looks is not None:
-            return self.looks
-        made = [self.first]
-        while (following := max(made[-1] + 1, round(self.first * _GROWTH ** len(made)))) * 1.25 < self.at_most:
-            made.append(following)
-        return (*made, self.at_most)
-
-
-def _kind_of_seeds(value: Any) -> str:
-    return "looked at" if isinstance(value, Mapping | SeedsUntil) else "listed"
-
-
 class Variation(Section):
     """What an experiment varies: methods, seeds, options."""
 
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="overlays by name; none: one arm")
-    seeds: Annotated[
-        Annotated[Seeds, Tag("listed")] | Annotated[SeedsUntil, Tag("looked at")], Discriminator(_kind_of_seeds)
-    ] = Field(
+    seeds: ListedOrLookedAt = Field(
         (0,),
         description="one trial per arm and seed; arms.NAME.seeds: an arm's own; {first, at_most}: until arms are decided",
     )

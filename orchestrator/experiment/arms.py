@@ -10,7 +10,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.contract.component import RECIPE_KEYS
 from orchestrator.contract.plan import Reference
-from orchestrator.contract.settings import Experiment, Seeds, Settings, Variation
+from orchestrator.contract.seeds import Seeds
+from orchestrator.contract.settings import Experiment, Settings, Variation
 from orchestrator.errors import Problem, did_you_mean
 from orchestrator.experiment.files import missing, references, resolve, spelt_out
 from orchestrator.experiment.overlay import at, copy, depth_reached, drop, merge, put

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from orchestrator.contract.parts import Part
 from orchestrator.contract.secrets import conceal, has_password
-from orchestrator.contract.settings import SeedsUntil, Settings, Variation
+from orchestrator.contract.seeds import SeedsUntil
+from orchestrator.contract.settings import Settings, Variation
 from orchestrator.errors import ConfigError, Problem, describe, did_you_mean
 from orchestrator.experiment.arms import Arm, start_data
 from orchestrator.experiment.checks import CHECKS, Judged

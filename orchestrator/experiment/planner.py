@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from orchestrator.contract.plan import Phase, Plan, Reference, TrialSpec
 from orchestrator.contract.roles import Searcher
-from orchestrator.contract.settings import ComponentSpec, Experiment, Settings, Variation
+from orchestrator.contract.sections import ComponentSpec
+from orchestrator.contract.settings import Experiment, Settings, Variation
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.experiment import search, tuning
 from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, start_data, start_of

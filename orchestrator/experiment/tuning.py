@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.contract.roles import ChecksSearch, Searcher
 from orchestrator.contract.search import Goal, Known, Proposed, Search, Tried
-from orchestrator.contract.settings import ComponentSpec, Experiment, ReportSettings, Tune, Variation
+from orchestrator.contract.sections import ComponentSpec
+from orchestrator.contract.settings import Experiment, ReportSettings, Tune, Variation
 from orchestrator.errors import ConfigError, Problem, blame, describe
 from orchestrator.experiment import search
 from orchestrator.experiment.checks import Judged

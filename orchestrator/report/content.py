@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.contract.metrics import COST, OBSERVERS
-from orchestrator.contract.settings import Experiment, SeedsUntil
+from orchestrator.contract.seeds import SeedsUntil
+from orchestrator.contract.settings import Experiment
 from orchestrator.errors import ConfigError, Failure, Problem, blame
 from orchestrator.maths.power import Noise
 from orchestrator.runs import machine

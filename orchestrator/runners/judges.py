@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.contract.plan import Phase, Plan, TrialSpec
 from orchestrator.contract.search import Decision, Goal, Judged, TrialEnd, TrialReport
-from orchestrator.contract.settings import ComponentSpec
+from orchestrator.contract.sections import ComponentSpec
 from orchestrator.errors import PluginContractError, blame
 from orchestrator.plugging.registry import Registry
 from orchestrator.runs.journal import End, History, Report

@@ -15,7 +15,8 @@ from orchestrator.contract.limits import Unlimited
 from orchestrator.contract.metrics import OBSERVERS
 from orchestrator.contract.parts import Part
 from orchestrator.contract.plan import Components, Phase, Trial, TrialSpec
-from orchestrator.contract.settings import RewardSpec, Settings
+from orchestrator.contract.sections import RewardSpec
+from orchestrator.contract.settings import Settings
 from orchestrator.contract.types import TrialResult
 from orchestrator.errors import (
     CheckpointError,

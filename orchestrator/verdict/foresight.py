@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator.contract.metrics import SUCCESS
 from orchestrator.contract.plan import Plan
-from orchestrator.contract.settings import ReportSettings, SeedsUntil, Settings
+from orchestrator.contract.seeds import SeedsUntil
+from orchestrator.contract.settings import ReportSettings, Settings
 from orchestrator.experiment.estimate import Estimate
 from orchestrator.maths.expected import expected_trials
 from orchestrator.maths.power import Noise, chance_of_equivalence, left_by_averaging, smallest_difference

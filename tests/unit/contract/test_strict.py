@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError, field_validator
 from typing_extensions import NamedTuple, TypedDict
 
 from orchestrator.api import PluginConfig, UseReward
-from orchestrator.contract.settings import Experiment, RewardSpec
+from orchestrator.contract.sections import RewardSpec
+from orchestrator.contract.settings import Experiment
 
 
 class _Inner(PluginConfig):

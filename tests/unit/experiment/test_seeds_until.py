@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.api import load_registry
 from orchestrator.contract.plan import Phase, Plan
-from orchestrator.contract.settings import SeedsUntil
+from orchestrator.contract.seeds import SeedsUntil
 from orchestrator.errors import ConfigError
 from orchestrator.experiment import planner as plans
 from orchestrator.experiment.files import parse_experiment
