@@ -44,6 +44,7 @@ CACHED = {
     "GPTNeoX": {name: SMALL[name] for name in SMALL if name != "num_key_value_heads"},
     "OPT": OPT | {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "BioGpt": OPT | {"intermediate_size": 48},
+    "XGLM": {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 48, "pad_token_id": 1},
 }
 CACHELESS = {
     "Mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
@@ -102,6 +103,31 @@ def test_what_acts_and_what_is_trained_are_one_function(name, tmp_path, caplog):
 
     assert largest_gap(policy) < 1e-4
     assert ("generates without a cache" in caplog.text) == (name in CACHELESS)
+
+
+@pytest.mark.parametrize("name", ["OPT", "BioGpt", "XGLM"])
+def test_dropout_that_is_a_function_is_off_too(name, tmp_path):
+    policy = policy_at(folder_of(name, CACHED[name] | {"layerdrop": 0.5}, tmp_path), gradient_checkpointing=True)
+
+    policy.module.train()
+
+    assert largest_gap(policy) < 1e-4
+
+
+def test_noise_that_cannot_be_turned_off_is_the_reason_that_is_given(tmp_path, monkeypatch):
+    forward = transformers.OPTForCausalLM.forward
+
+    def noisy(self, input_ids, **options):
+        found = forward(self, input_ids, **options)
+        if self.training:
+            found.logits = torch.nn.functional.dropout(found.logits, 0.1)
+        return found
+
+    monkeypatch.setattr(transformers.OPTForCausalLM, "forward", noisy)
+    with pytest.raises(
+        ValueError, match=r"OPTForCausalLM computes other logits in training mode .* config\.json .*\(.*dropout: 0\.1"
+    ):
+        policy_at(folder_of("OPT", CACHED["OPT"], tmp_path), gradient_checkpointing=True)
 
 
 def test_an_architecture_that_sees_what_follows_is_refused_by_name(tmp_path, monkeypatch):

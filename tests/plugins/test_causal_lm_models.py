@@ -384,13 +384,6 @@ def test_a_missing_folder_is_reported_before_launch_and_at_load(tmp_path):
         policy_at(Path(missing))
 
 
-def test_a_hub_name_that_is_not_cached_says_what_was_expected():
-    with pytest.raises(OSError) as caught:
-        CausalLMPolicy(CausalLMConfig(model={"path": "nobody/no-such-model"}))
-
-    assert "policy.model.path: could not load 'nobody/no-such-model'" in "".join(caught.value.__notes__)
-
-
 def test_missing_packages_are_reported_before_launch(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     policies = [

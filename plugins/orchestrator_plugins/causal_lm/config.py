@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from orchestrator.api import PathOrName, PluginConfig, Problem
 
-from .places import NO_GGUF, looks_local, missing_gguf, missing_model
+from .places import NO_GGUF, looks_local, missing_attention, missing_gguf, missing_model, missing_on_hub, unfit_start
 from .presets import PACKAGED, missing_packages
 from .tokenizer import check_words
 
@@ -156,29 +156,37 @@ class CausalLMConfig(PluginConfig):
 def plan_problems(plan: Any) -> list[Problem]:
     """Look for model folders that do not exist and optional packages that are missing, in every trial once."""
     found: dict[tuple[str, str], Problem] = {}
-    for path, options in _policies(plan):
-        for problem in _machine_problems(path, options):
+    hubs: dict[str, str | None] = {}  # what was found out of hubs, asked once each
+    for trial in plan.trials:
+        policy, start = trial.settings.policy, trial.settings.start
+        if policy is None or policy.use != "causal_lm":
+            continue
+        problems = [*_machine_problems("policy", policy.options, hubs), *_start_problems(policy.options, start)]
+        for problem in problems:
             found.setdefault((problem.path, problem.message), problem)
     return list(found.values())
 
 
-def _policies(plan: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for trial in plan.trials:
-        policy = trial.settings.policy
-        if policy is not None and policy.use == "causal_lm":
-            yield "policy", policy.options
+def _start_problems(options: Mapping[str, Any], start: Any) -> Iterator[Problem]:
+    path = "start"
+    while start is not None:
+        adapters = bool((options.get("model") or {}).get("lora"))
+        problem = unfit_start(start.checkpoint, adapters=adapters) if start.checkpoint else None
+        if problem is not None:
+            yield Problem(f"{path}.checkpoint", problem)
+        path, start = f"{path}.start", start.start
 
 
-def _machine_problems(path: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+def _machine_problems(path: str, options: Mapping[str, Any], hubs: dict[str, str | None]) -> Iterator[Problem]:
     model = options.get("model") or {}
-    yield from _model_problems(f"{path}.model", model)
+    yield from _model_problems(f"{path}.model", model, hubs)
     if model.get("lora") and importlib.util.find_spec("peft") is None:
         yield Problem(f"{path}.model.lora", NO_PEFT)
     if options.get("engine") == "vllm" and importlib.util.find_spec("vllm") is None:
         yield Problem(f"{path}.engine", NO_VLLM)
 
 
-def _model_problems(path: str, model: Mapping[str, Any]) -> Iterator[Problem]:
+def _model_problems(path: str, model: Mapping[str, Any], hubs: dict[str, str | None]) -> Iterator[Problem]:
     preset, folder, gguf = model.get("preset"), model.get("path"), model.get("gguf")
     if preset in PACKAGED and (lacking := missing_packages(preset)) is not None:
         yield Problem(f"{path}.preset", lacking)
@@ -186,6 +194,13 @@ def _model_problems(path: str, model: Mapping[str, Any]) -> Iterator[Problem]:
         problem = missing_gguf(folder, gguf) if gguf else missing_model(folder)
         if problem is not None:
             yield Problem(f"{path}.{'gguf' if gguf else 'path'}", problem)
+    elif folder:
+        if folder not in hubs:
+            hubs[folder] = missing_on_hub(folder, model.get("revision"))
+        if (missing := hubs[folder]) is not None:
+            yield Problem(f"{path}.path", missing)
+    if (lacking := missing_attention(model.get("attention"))) is not None:
+        yield Problem(f"{path}.attention", lacking)
     if gguf and importlib.util.find_spec("gguf") is None:
         yield Problem(f"{path}.gguf", NO_GGUF)
 

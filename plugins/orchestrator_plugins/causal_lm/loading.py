@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from .architecture import Transformer
 from .config import NO_PEFT, LoraConfig, ModelConfig
-from .precision import keep_masters
+from .dropout import check_steady, silence_dropout
+from .precision import computing, keep_masters
 from .presets import folder_of
 from .pretrained import pretrained
 from .rendering import PlainRendering, Renderer
@@ -53,9 +53,11 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
         tokenizer, lm = _read(config)
         renderer = Renderer(rendering_of(tokenizer, _stops(lm)))
     context = _window(lm)
-    _silence_dropout(lm)
+    silence_dropout(lm)
     compute = keep_masters(lm, adapters=config.lora is not None)
     lm = lm.to(device).eval()
+    with computing(compute, device):
+        check_steady(lm)
     if config.lora is not None:
         lm = _with_adapters(lm, config.lora)
     if config.gradient_checkpointing:
@@ -92,16 +94,6 @@ def _stops(lm: Transformer) -> list[int]:
     """Ids that end a text according to the model's generation settings."""
     stops = getattr(lm.generation_config, "eos_token_id", None)
     return [] if stops is None else list(stops) if isinstance(stops, list | tuple) else [stops]
-
-
-def _silence_dropout(lm: Transformer) -> None:
-    """Set every dropout to 0: the log-probabilities of acting and of training must be those of one function."""
-    module: Any  # attributes by architecture
-    for module in lm.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
 
 
 def _with_adapters(lm: Transformer, config: LoraConfig) -> Transformer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,15 @@ import torch
 from transformers.utils import logging
 
 from .architecture import Transformer
-from .places import NO_GGUF, looks_local, missing_gguf, missing_model
+from .places import (
+    NO_GGUF,
+    looks_local,
+    missing_attention,
+    missing_gguf,
+    missing_model,
+    missing_on_hub,
+    unreachable_hub,
+)
 
 
 def pretrained(
@@ -39,11 +46,17 @@ def pretrained(
         problem = missing_model(path) if gguf is None else missing_gguf(path, gguf)
         if problem is not None:
             raise FileNotFoundError(f"policy.model.{'path' if gguf is None else 'gguf'}: {problem}")
+    elif (lacking := missing_on_hub(path, revision)) is not None:
+        raise FileNotFoundError(f"policy.model.path: {lacking}")
+    if (lacking := missing_attention(attention)) is not None:
+        raise ImportError(f"policy.model.attention: {lacking}")
     if gguf is not None and importlib.util.find_spec("gguf") is None:
         raise ImportError(f"policy.model.gguf: {NO_GGUF}")
     common: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     if gguf is not None:
         common["gguf_file"] = gguf
+    if not looks_local(path) and unreachable_hub() is not None:
+        common["local_files_only"] = True  # it is cached; asking again and again would take minutes
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, **common)
@@ -54,9 +67,7 @@ def pretrained(
                 **common,
             )
     except OSError as error:
-        offline = (
-            " HF_HUB_OFFLINE is set, so only the local cache was searched." if os.environ.get("HF_HUB_OFFLINE") else ""
-        )
+        offline = " Only the local cache was searched." if "local_files_only" in common else ""
         error.add_note(
             f"policy.model.path: could not load {path!r}.{offline} Expected a folder with config.json, weights "
             "and tokenizer files, or the name of a hub model that is cached or reachable"

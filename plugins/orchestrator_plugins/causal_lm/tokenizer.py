@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 SPECIALS = ("<pad>", "<eos>", "<unk>", "<system>", "<user>", "<assistant>", "<tool>")
 CHARACTERS = ("\n", *(chr(code) for code in range(32, 127)))
@@ -37,13 +40,22 @@ class CharacterTokenizer:
         longest_first = sorted(self.words, key=len, reverse=True)
         self._pieces = re.compile("|".join([*map(re.escape, longest_first), "(?s:.)"]))
         self.pad, self.eos, self.unknown = (SPECIALS.index(name) for name in ("<pad>", "<eos>", "<unk>"))
+        self._said = False
         self.role = {role: SPECIALS.index(f"<{role}>") for role in ROLES}
 
     def __len__(self) -> int:
         return len(self.vocabulary)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of a text's words and characters; anything but printable ASCII and newline is ``<unk>``."""
+        """Ids of a text's words and characters; anything but printable ASCII and newline is ``<unk>``, which is said once."""
+        if not text.isascii() and not self._said:
+            self._said = True
+            logger.warning(
+                "the vocabulary of preset tiny has printable ASCII and line breaks only: %s are read as <unk>, each like the "
+                "others, and cannot be written (said once). Spell them otherwise, or take a model with a vocabulary of its own, "
+                "as model: {preset: smollm2}",
+                ", ".join(sorted({repr(character) for character in text if not character.isascii()})),
+            )
         pieces = self._pieces.findall(text) if self.words else text
         return tuple(self._ids.get(piece, self.unknown) for piece in pieces)
 
