@@ -56,18 +56,22 @@ def connected(resources: Resources, lost: Callable[[Loss], None]) -> Iterator[No
         return
     threads = str(max(1, int(resources.cpus)))
     before = os.environ.get("OMP_NUM_THREADS")
+    up, over = threading.Event(), threading.Event()
+    if resources.address is None:  # from the first: Ray's start waits a minute for a part that is gone
+        threading.Thread(target=_guard, args=(lost, up, over), name="ray guard", daemon=True).start()
     try:
         if resources.address is not None:
             _join(resources.address, {"RAY_CHDIR_TO_TRIAL_DIR": "0", "OMP_NUM_THREADS": before or threads})
         else:
             os.environ["OMP_NUM_THREADS"] = before or threads  # inherited by workers
             _start()
+        up.set()
+    except BaseException:
+        over.set()
+        raise
     finally:
         if before is None:
             os.environ.pop("OMP_NUM_THREADS", None)
-    over = threading.Event()
-    if resources.address is None:
-        threading.Thread(target=_guard, args=(lost, over), name="ray guard", daemon=True).start()
     try:
         yield
     finally:
@@ -133,14 +137,17 @@ def _start() -> None:
         ) from error
 
 
-def _guard(lost: Callable[[Loss], None], over: threading.Event) -> None:
-    """Look at the processes of the Ray that this one started until one of them ends, or Ray is shut down."""
-    node = ray._private.worker._global_node
-    assert node is not None
+def _guard(lost: Callable[[Loss], None], up: threading.Event, over: threading.Event) -> None:
+    """Look at the processes of the Ray that this one starts until one of them ends, or Ray is shut down.
+
+    :param up: set once Ray has started
+    """
     while not over.wait(_LOOK):
-        for name in _VITAL:
+        node: Any = ray._private.worker._global_node  # None until Ray has started its first processes
+        for name in _VITAL if node is not None else ():
             for started in node.all_processes.get(name, ()):
                 code = started.process.poll()
                 if code is not None and not over.is_set():
-                    lost(losses.of_process(name, code))
+                    loss = losses.of_process(name, code)
+                    lost(loss if up.is_set() else Loss(Kind.START, f"{loss.message} while Ray started"))
                     return
