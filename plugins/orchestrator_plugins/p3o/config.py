@@ -12,26 +12,15 @@ class P3OConfig(PluginConfig):
 
     clipping: Literal["separate", "joint"] = Field(
         "separate",
-        description="separate: each response's probability ratio is clipped (paper: V1); joint: the pair's difference "
-        "of log-probabilities is (paper: V2)",
+        description="what is clipped: each response's ratio (paper: V1), or the pair's log-ratio (paper: V2)",
     )
-    clip: float = Field(
-        0.2,
-        gt=0,
-        description="half-width of the clip, of a ratio or, with joint, in nats; paper: epsilon, 0.2 in the code",
-    )
+    clip: float = Field(0.2, gt=0, description="half-width of the clip, with joint in nats; paper: epsilon, code: 0.2")
     max_weight: float = Field(
-        10.0,
-        gt=1,
-        description="importance weights stay between 1 / max_weight and max_weight; code: cliprange_ratio, 10",
+        10.0, gt=1, description="bounds importance weights, and their inverses; code: cliprange_ratio, 10"
     )
-    kl_weight: float = Field(
-        0.05, ge=0, description="weight of the log-ratio to the reference in the reward; paper: beta, 0.05 on HH"
-    )
+    kl_weight: float = Field(0.05, ge=0, description="of the log-ratio to the reference; paper: beta, 0.05 on HH")
     kl_at: Literal["current", "old"] = Field(
-        "current",
-        description="whose log-ratio enters the reward: the current policy's at every optimiser step (as released), "
-        "or that of the policy that sampled",
+        "current", description="whose log-ratio enters the reward: each optimiser step's (as released), or who sampled"
     )
     pairing: Literal["all", "disjoint"] = Field(
         "all", description="pairs of more than two siblings: every pair, or (0, 1), (2, 3), ...; paper: two responses"
