@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import __version__
 from orchestrator.contract.component import PluginInfo, Role
+from orchestrator.contract.sections import ComponentSpec
 from orchestrator.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def chosen(plan: Plan, registry: Registry) -> list[dict[str, Any]]:
                     lone, {**item, "path": f"arms.{arm}.{item['path']}" if len(plan.arms) > 1 else item["path"]}
                 )
             phase = start_settings(phase)
+    tune = plan.experiment.tune if plan.experiment.search else None
+    for role, spec in (("searcher", tune and tune.searcher), ("scheduler", tune and tune.scheduler)):
+        if isinstance(spec, ComponentSpec):
+            items |= {f"tune.{role}": item for item in _item(Role(role), f"tune.{role}", spec, None, registry)}
     for number, item in enumerate(items.values(), start=1):
         twin = any(
             other is not item and (other["role"], other["name"]) == (item["role"], item["name"])
@@ -83,30 +88,36 @@ def _of(settings: Settings, registry: Registry) -> Iterator[dict[str, Any]]:
         (role, str(role), getattr(settings, role)) for role in Role if str(role) in type(settings).model_fields
     ]
     specs += [(Role.REWARD, f"rewards.{place}", spec) for place, spec in enumerate(settings.rewards)]
-    world = settings.environment
     for role, path, spec in specs:
-        if spec is None:
-            continue
-        choice, _ = registry.choose(role, spec.use, spec.options, path)
-        if choice is None:
-            continue  # the plan judged it
-        infos = [one.info for _, one in choice.walk(path)]
-        if all(info.distribution == OURS for info in infos):
-            continue
-        inside = None
-        if role in _IN_A_WORLD:
-            inside = {"use": world.use, "options": dict(world.options)}
-            home, _ = registry.choose(Role.ENVIRONMENT, world.use, world.options, "environment")
-            infos += [] if home is None else [one.info for _, one in home.walk("environment")]
-        options = dict(spec.options)
-        yield {
-            "role": str(role),
-            "name": spec.use,
-            "path": path,
-            "options": options,
-            "world": inside,
-            "key": _key(role, spec.use, options, inside, infos),
-        }
+        if spec is not None:
+            yield from _item(role, path, spec, settings.environment if role in _IN_A_WORLD else None, registry)
+
+
+def _item(
+    role: Role, path: str, spec: Any, world: ComponentSpec | None, registry: Registry
+) -> Iterator[dict[str, Any]]:
+    """A component to check; nothing where it is ours, or the plan judged it.
+
+    :param world: the environment it is checked in
+    """
+    choice, _ = registry.choose(role, spec.use, spec.options, path)
+    infos = [] if choice is None else [one.info for _, one in choice.walk(path)]
+    if all(info.distribution == OURS for info in infos):
+        return
+    inside = None
+    if world is not None:
+        inside = {"use": world.use, "options": dict(world.options)}
+        home, _ = registry.choose(Role.ENVIRONMENT, world.use, world.options, "environment")
+        infos += [] if home is None else [one.info for _, one in home.walk("environment")]
+    options = dict(spec.options)
+    yield {
+        "role": str(role),
+        "name": spec.use,
+        "path": path,
+        "options": options,
+        "world": inside,
+        "key": _key(role, spec.use, options, inside, infos),
+    }
 
 
 def _key(role: str, name: str, options: Any, world: Any, infos: Sequence[PluginInfo]) -> str | None:

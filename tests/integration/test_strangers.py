@@ -43,6 +43,28 @@ class Nan:
         return Credit(advantages=batch.mask / 0.0 * 0.0)
 
 
+class Rash:
+    adaptive = True
+
+    def propose(self, search, known):
+        return {"nowhere": 1.0}
+
+
+class Whim:
+    def judge(self, report, before):
+        return True
+
+
+@hookimpl
+def provide_searchers():
+    return [Component(name="rash", build=lambda _: Rash())]
+
+
+@hookimpl
+def provide_schedulers():
+    return [Component(name="whim", build=lambda _: Whim())]
+
+
 @hookimpl
 def provide_rewards():
     return [Component(name="scaled", build=Mine, config=Scale)]
@@ -111,6 +133,19 @@ def test_all_that_is_broken_is_said_at_once_before_a_folder_is_made(folder):
     assert not (folder / "runs").exists()
     remembered = json.loads((folder / "cache" / "rl-orchestrator" / "checked.json").read_text())
     assert len(remembered) == 1  # the environment is sound
+
+
+def test_who_searches_is_checked_where_there_is_a_search(folder):
+    asked = ["run", "x.yaml", "evaluation.every=1", "schedule.steps=2", "tune={searcher: rash, scheduler: whim}"]
+
+    refused = _call(*asked, "search={optimizer.lr: {loguniform: [0.1, 1.0]}}", "tune.metric=eval/reward/mean")
+
+    assert refused.exit_code == 2, refused.output
+    said = " ".join(refused.output.split())
+    assert "checking environment echoing, reward scaled, searcher rash, scheduler whim, once per version" in said
+    assert "tune.searcher: searcher rash: searcher 'rash' breaks its contract" in said
+    assert "tune.scheduler: scheduler whim: scheduler 'whim' breaks its contract" in said
+    assert not (folder / "runs").exists()
 
 
 def test_what_is_sound_is_checked_once_and_other_options_anew(folder):
