@@ -213,6 +213,15 @@ def test_no_correction_measures_the_gap_where_the_weights_that_acted_are_trained
     assert not [name for name in stale if "gap" in name or "correction" in name]
 
 
+def test_the_gap_is_measured_before_the_weights_move():
+    policy, batch, apart = _policy_and_batch()
+
+    metrics = _trainer(policy, Likelihood(), {"kind": "none"}, {"epochs": 3}).update(batch, 1)
+
+    assert metrics["train/correction/gap_mean"] == pytest.approx(float(apart[batch.mask].abs().mean()), rel=1e-4)
+    assert metrics["train/act_train_logprob_gap"] == pytest.approx(float(apart[batch.mask].abs().max()), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("objective", "correction", "said"),
     [
