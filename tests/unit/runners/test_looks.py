@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 
+import looked_runs
 import numpy as np
 import pytest
 from looked_runs import LEVEL, Watcher, begun, planned, play, play_all, value
@@ -13,6 +14,7 @@ from looked_runs import LEVEL, Watcher, begun, planned, play, play_all, value
 from orchestrator.errors import ConfigError
 from orchestrator.experiment.planner import confirmations
 from orchestrator.maths.sequential import Course, bounds, spent
+from orchestrator.maths.verdict import distances, moments
 from orchestrator.runners.extend import extend
 from orchestrator.runners.sweep import Sweep
 from orchestrator.runs.journal import read
@@ -325,3 +327,33 @@ def test_what_a_search_chose_is_confirmed_look_by_look(tmp_path):
         ("equal-s2", 1.5, {"optimizer.lr": 1.5}),
     ]
     assert len(later) == 6
+
+
+def test_an_arm_left_alone_is_held_against_the_bound_of_one_arm(tmp_path):
+    play_all(begun(tmp_path, planned(margin=None)))
+
+    equal = next(c for c in judge_study(Study.read(tmp_path))[0].comparisons if c.arm == "equal")
+
+    made = Course(counts=((2, 2, 2), (3, 3, 2), (5, 5, 2)), shares=(0.4, 0.6, 1.0))
+    samples = [[value(arm, seed) for seed in range(n)] for arm, n in (("base", 5), ("equal", 5), ("good", 2))]
+    means, variances, counts = moments(samples)
+    difference, error, _ = distances(means, variances, counts)
+    reach = bounds(made, left=[1])[-1] * error[0]
+    assert reach < 0.99 * bounds(made)[-1] * error[0]
+    assert tuple(equal.interval) == pytest.approx((difference[0] - reach, difference[0] + reach))
+
+
+def test_an_arm_that_fell_behind_does_not_come_back(tmp_path, monkeypatch):
+    def fading(arm, seed):
+        return value(arm, seed) if arm == "base" or seed < 2 else 0.01 * seed
+
+    monkeypatch.setitem(LEVEL, "equal", LEVEL["good"])
+    monkeypatch.setattr(looked_runs, "value", fading)
+    sweep = begun(tmp_path, planned(("base", "equal", "good"), compare="best", margin=None))
+
+    play_all(sweep)
+
+    looks = read(tmp_path).looks
+    assert looks[0].decided == {"base": "worse"}
+    assert [look.counts["base"] for look in looks] == [2, 2, 2]
+    assert {look.leader for look in looks} <= {"equal", "good"}
