@@ -254,9 +254,10 @@ def describe(failure: Failure | BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """End a sentence with the nearest known name, ``; did you mean 'x'?``, or with a full stop."""
-    near = difflib.get_close_matches(name, sorted(map(str, known)), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    """End a sentence with the nearest known name, ``; did you mean 'x'?``, or with a full stop; whatever the case."""
+    folded = {one.casefold(): one for one in sorted(map(str, known), reverse=True)}
+    near = difflib.get_close_matches(name.casefold(), sorted(folded), n=1, cutoff=0.6)
+    return f"; did you mean {folded[near[0]]!r}?" if near else "."
 
 
 def _message(error: BaseException) -> str:

@@ -9,11 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import signal
-import stat
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,13 +22,21 @@ from typer.core import TyperGroup
 from orchestrator import __version__
 from orchestrator.cli.console import TrialTable, err, is_terminal, out, table
 from orchestrator.cli.guard import ENDED_BY, FAILED, guarded, show_tracebacks
-from orchestrator.cli.making import add_seeds, begin, make_plan, say_what_is_imported, seeds_to_add, still_the_same
+from orchestrator.cli.making import (
+    add_seeds,
+    begin,
+    make_plan,
+    new_directory,
+    refuse_unrunnable,
+    say_what_is_imported,
+    seeds_to_add,
+    still_the_same,
+)
 from orchestrator.cli.plugins import plugins
-from orchestrator.errors import ConfigError, OrchestratorError, Problem, describe
+from orchestrator.errors import OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.contract.plan import Plan
-    from orchestrator.contract.types import TrialResult
     from orchestrator.plugging.registry import Registry
     from orchestrator.runs.fence import Fence
 
@@ -46,6 +51,11 @@ class _Group(TyperGroup):
         found = super().get_command(ctx, cmd_name) or _plugin_commands(tuple(self.commands)).get(cmd_name)
         return found or _plugin_commands(tuple(self.commands), every_plugin=True).get(cmd_name)
 
+
+_EXIT_CODES = (
+    "Exit codes: 0 done; 1 a trial failed, or Ray was lost; 2 the request was wrong, and nothing was started; "
+    "128 + n ended by signal n (130: interrupted)."
+)
 
 app = typer.Typer(
     cls=_Group,
@@ -81,8 +91,17 @@ def main() -> None:
     app(args=arguments, prog_name="orchestrator")
 
 
-@app.callback()
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"orchestrator {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=_EXIT_CODES)
 def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and the story of the run")] = False,
 ) -> None:
     """Train several methods alike, compare them at equal cost, and say which is better."""
@@ -102,9 +121,9 @@ def run(
     from orchestrator.runs.fence import driving
 
     plan, registry = make_plan(file, settings or [], imports=True)
-    _refuse_unrunnable(plan, local)
+    refuse_unrunnable(plan, local)
     _refuse_broken(plan, registry, no_check)
-    directory = _new_directory(runs, plan.name)
+    directory = new_directory(runs, plan.name)
     with driving(directory) as held:
         begin(plan, directory)
         _carry_out(plan, directory, registry, held, local=local, as_json=as_json)
@@ -139,7 +158,7 @@ def resume(
     more = seeds_to_add(seeds)
     plan = still_the_same(begun, registry, accept_changes=accept_changes)
     say_what_is_imported(plan)
-    _refuse_unrunnable(plan, local)
+    refuse_unrunnable(plan, local)
     _refuse_broken(plan, registry, no_check)
     with driving(run) as held:
         if plan != begun:
@@ -242,115 +261,37 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _refuse_unrunnable(plan: Plan, local: bool) -> None:
-    """Refuse what this machine cannot start, before a directory is made for it."""
-    resources = plan.experiment.resources
-    problems = []
-    if local and plan.experiment.search:
-        problems.append(Problem("--local", "a search needs the sweep runner, which confirms the best; drop --local"))
-    if local and resources.workers > 1:
-        problems.append(Problem("resources.workers", f"{resources.workers} workers need Ray; drop --local"))
-    if not local and resources.address is None:
-        cores = os.cpu_count() or 1
-        if resources.cpus * resources.workers > cores:
-            problems.append(
-                Problem(
-                    "resources.cpus",
-                    f"a trial asks for {resources.cpus:g} x {resources.workers} cores, and this machine has {cores}; "
-                    "ask for less, or give resources.address of a cluster",
-                )
-            )
-    if resources.gpus and resources.address is None:
-        import torch
-
-        if torch.cuda.device_count() < resources.gpus * resources.workers:
-            problems.append(
-                Problem(
-                    "resources.gpus",
-                    f"a trial asks for {resources.gpus:g} x {resources.workers} GPUs, and this machine has "
-                    f"{torch.cuda.device_count()}; set resources.gpus=0, or give resources.address of a cluster",
-                )
-            )
-    if problems:
-        raise ConfigError(problems)
-
-
 def _refuse_broken(plan: Plan, registry: Registry, no_check: bool) -> None:
     from orchestrator.cli import strangers
 
     if not no_check:
-        strangers.refuse_broken(plan, registry, lambda said: err.print(said, highlight=False, soft_wrap=True))
-
-
-def _new_directory(runs: Path, name: str) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
-        directory = runs / f"{name}-{stamp}{suffix}"
-        try:
-            directory.mkdir(parents=True)
-            if not directory.parent.stat().st_mode & stat.S_ISGID:  # where it is set, the folder is a team's
-                directory.chmod(0o700)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError([Problem("--runs", f"{directory} cannot be made: {error}")]) from error
-        return directory
-    raise ConfigError([Problem("--runs", f"{runs} already holds a thousand runs of this second")])
+        strangers.refuse_broken(plan, registry, _say)
 
 
 def _carry_out(plan: Plan, directory: Path, registry: Registry, held: Fence, *, local: bool, as_json: bool) -> None:
     """Run the plan's open trials, write the report, tell the user; exit 1 when a trial failed."""
-    from orchestrator.runs.layout import RunFolder
+    from orchestrator.cli.carrying import carry_out
 
-    err.print(f"run directory: {directory}", highlight=False, soft_wrap=True)
+    _say(f"run directory: {directory}")
     watcher = TrialTable(plan, err if as_json or not is_terminal() else out)
-    began = time.monotonic()
-    registry.manager.configure({"version": __version__, "run_directory": str(directory)})
-    for _, error in registry.manager.notify("on_sweep_start", plan=plan, directory=directory):
-        err.print(
-            f"a plugin was passed over at the start of the sweep: {describe(error)}", highlight=False, soft_wrap=True
-        )
-    with _resumable(directory), watcher.shown():
-        results = _results(plan, directory, registry, held, local, watcher)
-    _report([directory], registry, as_json=as_json)
-    for _, error in registry.manager.notify("on_sweep_end", plan=plan, directory=directory, results=results):
-        err.print(
-            f"a plugin was passed over at the end of the sweep: {describe(error)}", highlight=False, soft_wrap=True
-        )
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed:
-        err.print(
-            f"trial {result.trial} failed: {result.error or 'no reason was left'}",
-            style="red",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    if failed:
-        err.print(
-            f"{len(failed)} of {len(results)} trials failed; their errors: {RunFolder(directory).trial('*').result}. "
-            f"Run them again with: orchestrator resume {directory}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    results = carry_out(
+        plan,
+        directory,
+        registry,
+        held,
+        watcher,
+        _say,
+        local=local,
+        around=functools.partial(_resumable, directory),
+        report=functools.partial(_report, [directory], registry, as_json=as_json),
+        resume=f"orchestrator resume {directory}",
+    )
+    if any(result.status == "failed" for result in results):
         raise typer.Exit(FAILED)
-    logging.getLogger(__name__).info("%s trials in %.0f s", len(results), time.monotonic() - began)
 
 
-def _results(
-    plan: Plan, directory: Path, registry: Registry, held: Fence, local: bool, watcher: TrialTable
-) -> list[TrialResult]:
-    resources = plan.experiment.resources
-    alone = len(plan.trials) == 1 and not plan.experiment.search
-    if local or (alone and resources.workers == 1 and resources.address is None):
-        from orchestrator.runners import local as runner
-
-        if runner.hangs_are_watched(plan, registry):
-            return runner.run_watched(plan, directory, watcher, held=held)
-        return runner.run(plan, directory, registry, watcher, held=held)
-    from orchestrator.runners import tune
-
-    return tune.run(plan, directory, progress=watcher, held=held)
+def _say(said: str, style: str | None = None) -> None:
+    err.print(said, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

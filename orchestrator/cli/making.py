@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +62,14 @@ def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Problem]
 def still_the_same(plan: Plan, registry: Registry, *, accept_changes: bool) -> Plan:
     """The plan of a run that is resumed, with today's fingerprints where changes are accepted.
 
-    :raises ConfigError: plugins, or code that the experiment names, changed since the run began
+    :raises ConfigError: plugins, or code that the experiment names, changed since the run began; or a function that was
+        given from Python is not in this process
     """
     from orchestrator.plugging.code import code_now
+    from orchestrator.plugging.live import given_functions, live_function
+
+    for _, key in given_functions(plan):
+        live_function(key)
 
     _ask_for_secrets(plan, registry)
     now, code = registry.manager.fingerprint(), code_now(plan.code)
@@ -101,6 +108,62 @@ def add_seeds(plan: Plan, directory: Path, count: int) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def refuse_unrunnable(plan: Plan, local: bool) -> None:
+    """Refuse what this machine cannot start, before a directory is made for it.
+
+    :raises ConfigError: with every problem found
+    """
+    resources = plan.experiment.resources
+    problems = []
+    if local and plan.experiment.search:
+        problems.append(Problem("--local", "a search needs the sweep runner, which confirms the best; drop --local"))
+    if local and resources.workers > 1:
+        problems.append(Problem("resources.workers", f"{resources.workers} workers need Ray; drop --local"))
+    if not local and resources.address is None:
+        cores = os.cpu_count() or 1
+        if resources.cpus * resources.workers > cores:
+            problems.append(
+                Problem(
+                    "resources.cpus",
+                    f"a trial asks for {resources.cpus:g} x {resources.workers} cores, and this machine has {cores}; "
+                    "ask for less, or give resources.address of a cluster",
+                )
+            )
+    if resources.gpus and resources.address is None:
+        import torch
+
+        if torch.cuda.device_count() < resources.gpus * resources.workers:
+            problems.append(
+                Problem(
+                    "resources.gpus",
+                    f"a trial asks for {resources.gpus:g} x {resources.workers} GPUs, and this machine has "
+                    f"{torch.cuda.device_count()}; set resources.gpus=0, or give resources.address of a cluster",
+                )
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def new_directory(runs: Path, name: str) -> Path:
+    """Make the directory of a new run, named by the experiment and the time.
+
+    :raises ConfigError: it cannot be made
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+        directory = runs / f"{name}-{stamp}{suffix}"
+        try:
+            directory.mkdir(parents=True)
+            if not directory.parent.stat().st_mode & stat.S_ISGID:  # where it is set, the folder is a team's
+                directory.chmod(0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError([Problem("--runs", f"{directory} cannot be made: {error}")]) from error
+        return directory
+    raise ConfigError([Problem("--runs", f"{runs} already holds a thousand runs of this second")])
 
 
 def begin(plan: Plan, directory: Path) -> None:

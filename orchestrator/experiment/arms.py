@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -256,9 +256,20 @@ def _known_keys(layer: Mapping[str, Any], problems: list[Problem]) -> dict[str, 
     for key in layer:
         if key not in known:
             problems.append(
-                Problem(key, f"unknown key{did_you_mean(key, known)} Expected one of: {', '.join(sorted(known))}.")
+                Problem(key, f"unknown key{_meant(key, known)} Expected one of: {', '.join(sorted(known))}.")
             )
     return {key: value for key, value in layer.items() if key in known}
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    """What an unknown key was meant for: the key of a section, written without it, or else the nearest name."""
+    inside = [
+        f"{section}.{key}"
+        for section, field in Experiment.model_fields.items()
+        if section in known and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        if key in field.annotation.model_fields
+    ]
+    return f"; did you mean {' or '.join(inside)}?" if inside else did_you_mean(key, known)
 
 
 def _arm_keys(name: str, overlays: Any, problems: list[Problem]) -> dict[str, Any]:
@@ -274,7 +285,7 @@ def _arm_keys(name: str, overlays: Any, problems: list[Problem]) -> dict[str, An
             problems.append(Problem(path, f"{key} is shared by all arms; write it at the top level of the file"))
         elif key not in allowed:
             expected = ", ".join(sorted(allowed))
-            problems.append(Problem(path, f"unknown key{did_you_mean(key, allowed)} Expected one of: {expected}."))
+            problems.append(Problem(path, f"unknown key{_meant(key, allowed)} Expected one of: {expected}."))
     return {key: value for key, value in overlay.items() if key in allowed}
 
 
@@ -286,8 +297,17 @@ def _own_seeds(name: str, overlay: Any, problems: list[Problem]) -> Any:
         return {**overlay, OWN: list(_SEEDS.validate_python(overlay[OWN]))}
     except ValidationError:
         message = f"{overlay[OWN]!r} given; expected a list of whole numbers from 0 on, as in [0, 1, 2]"
+        message += many_seeds(overlay[OWN])
         problems.append(Problem(f"arms.{name}.{OWN}", message))
         return {key: value for key, value in overlay.items() if key != OWN}
+
+
+def many_seeds(given: Any) -> str:
+    """What a number in place of a list of seeds may have meant; empty where it is none."""
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 < given <= 100:
+        return ""
+    listed = ", ".join(map(str, range(given))) if given <= 10 else f"0, 1, ..., {given - 1}"
+    return f"; for {given} seeds write [{listed}], for the one seed {given} write [{given}]"
 
 
 def _only_arm_name(shared: Mapping[str, Any], around: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from orchestrator.experiment.overlay import at, copy, merge, put
 
 MISSING = "???"
 _MOST_OVERRIDES = 1000
+_VARIABLES = {"uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}  # by key of `tracking`
 _ITEM = re.compile(r"\[(\d+)\]")  # rewards[0].weight
 
 
@@ -53,6 +55,26 @@ def parse_experiment(text: str, overrides: Sequence[str] = ()) -> RawExperiment:
     return _combine(_parse(text, "<text>", problems), overrides, problems, source=None)
 
 
+def given_experiment(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any], problems: list[Problem]
+) -> RawExperiment:
+    """Take an experiment from Python: a file or plain data, and values over it by (dotted) key.
+
+    :param problems: found before
+    :raises ConfigError: as :func:`load_experiment`
+    """
+    is_data = isinstance(source, Mapping)
+    file = dict(source) if isinstance(source, Mapping) else _read(Path(source), problems)
+    unknown_arms: dict[str, Problem] = {}
+    settings = _lay_over(list(overrides.items()), file.get("arms"), unknown_arms, problems)
+    if problems:
+        raise ConfigError(problems)
+    name = None if is_data else str(source)
+    return RawExperiment(
+        file=_with_environment(file, settings), overrides=settings, source=name, unknown_arms=unknown_arms
+    )
+
+
 def _combine(
     file: dict[str, Any], overrides: Sequence[str], problems: list[Problem], *, source: str | None
 ) -> RawExperiment:
@@ -60,7 +82,23 @@ def _combine(
     settings = _parse_overrides(overrides, file.get("arms"), unknown_arms, problems)
     if problems:
         raise ConfigError(problems)
-    return RawExperiment(file=file, overrides=settings, source=source, unknown_arms=unknown_arms)
+    return RawExperiment(
+        file=_with_environment(file, settings), overrides=settings, source=source, unknown_arms=unknown_arms
+    )
+
+
+def _with_environment(file: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What MLflow's own variables say of tracking, beneath what the user wrote; as references, so that no secret is kept."""
+    layers = [layer.get("tracking") for layer in (file, overrides)]
+    if any(layer is not None and not isinstance(layer, Mapping) for layer in layers):
+        return dict(file)  # refused by the settings model
+    written = {key for layer in layers if isinstance(layer, Mapping) for key in layer}
+    said = {
+        key: f"${{oc.env:{variable}}}"
+        for key, variable in _VARIABLES.items()
+        if key not in written and os.environ.get(variable)
+    }
+    return merge({"tracking": said}, file) if said else dict(file)
 
 
 def _read(path: Path, problems: list[Problem]) -> dict[str, Any]:
@@ -98,24 +136,39 @@ def _parse(text: str, source: str, problems: list[Problem]) -> dict[str, Any]:
 def _parse_overrides(
     overrides: Sequence[str], arms: Any, unknown_arms: dict[str, Problem], problems: list[Problem]
 ) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    known = set(arms) if isinstance(arms, Mapping) else set()
     if len(overrides) > _MOST_OVERRIDES:
         problems.append(Problem("", f"{len(overrides)} settings on the command line; write them into the file"))
-        return merged
+        return {}
+    pairs = []
     for override in overrides:
         key, equals, text = override.partition("=")
-        parts = _ITEM.sub(r".\1", key.strip()).split(".")
-        if not equals or not all(parts):
+        if not equals or not all(_parts(key)):
             problems.append(Problem(_cut(override), "expected key=value, as in schedule.steps=10"))
+            continue
+        try:
+            pairs.append((key, yaml12.read(text.strip())))
+        except yaml12.YamlError as error:
+            problems.append(Problem(key, f"the value is no YAML: {error}"))
+    return _lay_over(pairs, arms, unknown_arms, problems)
+
+
+def _parts(key: str) -> list[str]:
+    return _ITEM.sub(r".\1", key.strip()).split(".")
+
+
+def _lay_over(
+    pairs: Sequence[tuple[str, Any]], arms: Any, unknown_arms: dict[str, Problem], problems: list[Problem]
+) -> dict[str, Any]:
+    """Values by dotted key, in order, as one nested mapping."""
+    merged: dict[str, Any] = {}
+    known = set(arms) if isinstance(arms, Mapping) else set()
+    for key, value in pairs:
+        parts = _parts(key)
+        if not all(parts):
+            problems.append(Problem(_cut(key), "expected a key, as in schedule.steps"))
             continue
         if len(parts) > yaml12.DEEPEST:
             problems.append(Problem(_cut(key), f"{len(parts)} parts; nothing lies deeper than {yaml12.DEEPEST}"))
-            continue
-        try:
-            value = yaml12.read(text.strip())
-        except yaml12.YamlError as error:
-            problems.append(Problem(key, f"the value is no YAML: {error}"))
             continue
         if parts[0] == "arms":
             known |= set(value) if len(parts) == 1 and isinstance(value, Mapping) else set()

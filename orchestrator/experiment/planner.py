@@ -20,7 +20,7 @@ from orchestrator.contract.sections import ComponentSpec
 from orchestrator.contract.settings import Experiment, Settings, Variation
 from orchestrator.errors import ConfigError, Problem
 from orchestrator.experiment import search, tuning
-from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, start_data, start_of
+from orchestrator.experiment.arms import VARIED, Layout, around_of, lay_out, many_seeds, start_data, start_of
 from orchestrator.experiment.checks import Judged
 from orchestrator.experiment.commit import commit_of
 from orchestrator.experiment.files import resolved
@@ -158,7 +158,9 @@ def _variation(layout: Layout, problems: list[Problem]) -> Variation:
         return Variation.model_validate(data)
     except ValidationError as error:
         found = option_problems(error, Variation, "", data)
-    problems += found
+    problems += [
+        Problem(one.path, one.message + many_seeds(data["seeds"])) if one.path == "seeds" else one for one in found
+    ]
     for problem in found:
         top, _, entry = problem.path.partition(".")
         entries = data.get(top)

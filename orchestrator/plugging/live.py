@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from orchestrator.contract.plan import Plan
 
 _functions: dict[str, Callable[..., Any]] = {}
 
@@ -45,3 +48,23 @@ def live_function(key: str) -> Callable[..., Any]:
             ]
         )
     return _functions[key]
+
+
+def given_functions(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Rewards that are functions of the process that made a plan: where each stands, and the name it was kept under."""
+    for settings in plan.arms.values():
+        for index, reward in enumerate(settings.rewards):
+            for path, options in _nested(reward.options, f"rewards.{index}"):
+                if isinstance(options.get("live"), str):
+                    yield path, options["live"]
+
+
+def _nested(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield path, options
+    for key, value in options.items():
+        items = [(f"{path}.{key}", value)]
+        if isinstance(value, list | tuple):
+            items = [(f"{path}.{key}.{index}", one) for index, one in enumerate(value)]
+        for where, one in items:
+            if isinstance(one, Mapping):
+                yield from _nested(one, where)

@@ -170,6 +170,42 @@ class Study(os.PathLike[str]):
             for row in trial.rows
         )
 
+    def rollouts(self) -> pandas.DataFrame:
+        """Every rollout whose transcript was kept (``tracking.transcripts``), one row each.
+
+        Columns: ``run, trial, arm, seed, phase, step, task, reference, index, prompt, answer, score, stop, error``, and
+        ``reward/NAME`` and ``episode/NAME`` for the parts of the score and the episode's own metrics. ``prompt`` is the last
+        message that the policy saw first, ``answer`` what it said, turn below turn; turns of numbers have neither.
+
+        :raises ModuleNotFoundError: pandas is not installed
+        :raises ValueError: a damaged row
+        """
+        import pandas
+
+        return pandas.DataFrame(
+            {
+                "run": trial.run,
+                "trial": trial.id,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "phase": str(trial.phase),
+                "step": row["step"],
+                "task": row["task"],
+                "reference": row.get("reference"),
+                "index": rollout["index"],
+                "prompt": _asked(rollout["turns"]),
+                "answer": _said(rollout["turns"]),
+                "score": rollout.get("score"),
+                "stop": rollout.get("stop"),
+                "error": rollout.get("error"),
+                **{f"reward/{name}": value for name, value in (rollout.get("parts") or {}).items()},
+                **{f"episode/{name}": value for name, value in (rollout.get("metrics") or {}).items()},
+            }
+            for trial in (*self.trials, *self.starts)
+            for row in trial.rollouts()
+            for rollout in row["rollouts"]
+        )
+
     def __fspath__(self) -> str:
         """The run's folder, for report sections written when they were given one; goes with the next release.
 
@@ -251,6 +287,16 @@ def differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 def comparable(settings: Settings) -> dict[str, Any]:
     """What makes two arms the same arm: their settings without names, trackers and machines."""
     return settings.model_dump(mode="json", exclude={"name", "tracking", "resources", "report", "checkpoints"})
+
+
+def _asked(turns: Sequence[Mapping[str, Any]]) -> str | None:
+    shown = turns[0].get("observation") if turns else None
+    return shown[-1]["content"] if isinstance(shown, list) and shown else None
+
+
+def _said(turns: Sequence[Mapping[str, Any]]) -> str | None:
+    texts = [turn["action"] for turn in turns if isinstance(turn.get("action"), str)]
+    return "\n".join(texts) if texts else None
 
 
 def _arms(run: Run) -> dict[str, Settings]:

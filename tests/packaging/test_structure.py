@@ -28,13 +28,16 @@ PLANTED = [  # file, a line it must not have, the contract it breaks
     ("plugins/orchestrator_plugins/ospo/city.py", "import orchestrator_plugins.ospo.environment", "circles"),
     ("orchestrator/runs/ledger.py", "import orchestrator.api", "door-of-the-core"),
     ("orchestrator/runs/ledger.py", "import orchestrator_plugins.dars", "door-of-the-core"),
+    ("orchestrator/cli/making.py", "import orchestrator.python", "door-of-the-core"),
     ("plugins/orchestrator_plugins/dars/config.py", "import orchestrator.contract.types", "door-of-plugins"),
+    ("plugins/orchestrator_plugins/dars/config.py", "import orchestrator.python", "door-of-plugins"),
     ("plugins/orchestrator_plugins/dars/config.py", "import orchestrator_plugins.rover.objective", "plugins-apart"),
     ("orchestrator/training/loop.py", "import ray", "home-of-ray"),
     ("orchestrator/experiment/search.py", "import omegaconf", "home-of-omegaconf"),
     ("orchestrator/report/content.py", "import mlflow", "home-of-mlflow"),
     ("plugins/orchestrator_plugins/causal_lm/policy.py", "import vllm", "home-of-vllm"),
     ("orchestrator/training/trainer.py", "import transformers", "home-of-models"),
+    ("plugins/orchestrator_plugins/gsm8k/problems.py", "import datasets", "home-of-datasets"),
 ]  # fmt: skip
 
 
