@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:orchestrator|plugins|benchmarks/data|sweeps)/[^)]*\)")
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:orchestrator|plugins|benchmarks/data|examples|sweeps)/[^)]*\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
