@@ -11,7 +11,7 @@ from orchestrator.contract.search import Decision, Goal, Judged, TrialEnd, Trial
 from orchestrator.contract.sections import ComponentSpec
 from orchestrator.errors import PluginContractError, blame
 from orchestrator.plugging.registry import Registry
-from orchestrator.runs.journal import End, History, Report
+from orchestrator.runs.journal import End, Evaluated, History
 
 
 class Judges:
@@ -53,7 +53,7 @@ class Judges:
 
     def take(self, history: History, event: Any) -> None:
         """Note an event of the journal: a judged report, or a trial's end."""
-        if not isinstance(event, Report | End):
+        if not isinstance(event, Evaluated | End):
             return
         population = self.population(history.trials[event.trial].spec)
         if population is None:

@@ -25,7 +25,7 @@ from orchestrator.runners.progress import Progress, Silent
 from orchestrator.runners.proposals import Proposals
 from orchestrator.runners.unmeasured import Unmeasured
 from orchestrator.runs import journal as journals
-from orchestrator.runs.journal import Journal, Report, TrialHistory
+from orchestrator.runs.journal import Evaluated, Journal, TrialHistory
 from orchestrator.runs.layout import RunFolder
 from orchestrator.runs.ledger import finite
 from orchestrator.runs.results import FINISHED, gather, read_finished, read_result, write_result
@@ -130,7 +130,7 @@ class Sweep:
             decision = Decision(stop=False)
             if values is not None or lost:
                 decision = self._judges.judge(entry.spec, step, cost, values[0] if values else math.nan)
-            report = Report(
+            report = Evaluated(
                 trial=trial,
                 step=step,
                 cost=cost,
@@ -140,7 +140,7 @@ class Sweep:
                 lost=lost,
                 values=values if values and len(values) > 1 else None,
             )
-            self._journal.append([journals.report_record(report)])
+            self._journal.append([journals.evaluated_record(report)])
             self.history.note(report)
             self._judges.take(self.history, report)
             self.progress.trial_update(trial, "running", step, metrics)

@@ -43,14 +43,14 @@ from orchestrator.training.events import Events
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[int, Mapping[str, float]], None]
+Reporter = Callable[[int, Mapping[str, float]], None]
 
 
 def run_spec(
     spec: TrialSpec,
     run_directory: Path,
     fingerprint: Mapping[str, str] | None = None,
-    report: Report | None = None,
+    report: Reporter | None = None,
     registry: Registry | None = None,
     leaving: Callable[[], bool] | None = None,
     watch: bool = False,
@@ -90,7 +90,7 @@ def _run(
     run: RunFolder,
     folder: TrialFolder,
     registry: Registry,
-    report: Report | None,
+    report: Reporter | None,
     leaving: Callable[[], bool],
     watch: bool,
 ) -> TrialResult:

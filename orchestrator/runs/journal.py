@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Evaluated:
     """One evaluation as the scheduler saw it. ``value`` is None where the trial did not measure what is compared."""
 
     trial: str
@@ -131,10 +131,10 @@ class History:
     sweeps: int = 0  # times a driver took it up
     trials: dict[str, TrialHistory] = field(default_factory=dict)  # in the order added
     suggestions: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)  # by arm and index
-    reports: list[Report] = field(default_factory=list)
+    reports: list[Evaluated] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     extensions: list[Extension] = field(default_factory=list)
-    log: list[Suggestion | Added | Report | End] = field(default_factory=list)  # what happened, in order
+    log: list[Suggestion | Added | Evaluated | End] = field(default_factory=list)  # what happened, in order
 
     def suggest(self, suggestion: Suggestion) -> None:
         """Take in what the searcher proposed."""
@@ -147,7 +147,7 @@ class History:
             self.trials[spec.id] = TrialHistory(spec=spec)
             self.log.append(Added(spec))
 
-    def note(self, report: Report) -> None:
+    def note(self, report: Evaluated) -> None:
         """Take in a judged report."""
         trial = self.trials[report.trial]
         trial.last_step, trial.cost = report.step, report.cost
@@ -256,7 +256,7 @@ def trials_record(specs: Iterable[TrialSpec]) -> dict[str, Any]:
     return {"kind": "trials", "specs": [spec.to_json() for spec in specs]}
 
 
-def report_record(report: Report) -> dict[str, Any]:
+def evaluated_record(report: Evaluated) -> dict[str, Any]:
     """A trial reported an evaluation and was judged."""
     record = {"kind": "report", **dataclasses.asdict(report)}
     if report.values is None:
@@ -290,11 +290,11 @@ def _apply(history: History, record: Mapping[str, Any]) -> None:
             trial.starts += 1
             trial.status, trial.error = "running", None
         case "report":
-            names = {f.name for f in dataclasses.fields(Report)}
+            names = {f.name for f in dataclasses.fields(Evaluated)}
             known = {name: value for name, value in record.items() if name in names}
             if known.get("values") is not None:
                 known["values"] = tuple(known["values"])
-            report = Report(**known)
+            report = Evaluated(**known)
             numbers = (report.step, report.cost, report.value or 0.0, report.rung or 0.0, *(report.values or ()))
             if not all(isinstance(number, int | float) for number in numbers):
                 raise TypeError(f"a report of {numbers}; expected numbers")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from orchestrator.contract.plan import Phase, Plan
 from orchestrator.contract.search import Ended, Goal, Known, Measured, Proposed, Tried
 from orchestrator.experiment.tuning import goals
-from orchestrator.runs.journal import Added, End, History, Report, Suggestion, TrialHistory
+from orchestrator.runs.journal import Added, End, Evaluated, History, Suggestion, TrialHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +164,7 @@ def _events(history: History, arm: str, goals: Sequence[Goal]) -> Iterator[Propo
                 if index not in proposed:
                     proposed.add(index)
                     yield Proposed(index, spec.searched)
-            case Report():
+            case Evaluated():
                 spec = history.trials[entry.trial].spec
                 scores = _scores(entry.measured, goals)
                 if spec.arm == arm and spec.phase is Phase.TUNE:

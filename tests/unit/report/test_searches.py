@@ -13,7 +13,7 @@ from orchestrator.report import searches
 from orchestrator.report.terminal import render_terminal
 from orchestrator.report.write import write_report
 from orchestrator.runs import journal
-from orchestrator.runs.journal import Journal, Report
+from orchestrator.runs.journal import Journal
 from orchestrator.runs.study import Study
 from orchestrator.testing import make_settings, make_study
 
@@ -44,9 +44,9 @@ def _run(directory, values, statuses, *, confirmed=True, **tune):
     book.append([journal.trials_record(specs)])
     for spec, reached, status in zip(specs, values, statuses, strict=True):
         if reached is not None:
-            report = Report(trial=spec.id, step=9, cost=100.0, value=reached[0], decision="continue")
+            report = Evaluated(trial=spec.id, step=9, cost=100.0, value=reached[0], decision="continue")
             report = dataclasses.replace(report, values=reached) if len(reached) > 1 else report
-            book.append([journal.report_record(report)])
+            book.append([journal.evaluated_record(report)])
         if status != "running":
             book.append([{"kind": "end", "trial": spec.id, "status": status, "step": 9, "error": None}])
     if confirmed:

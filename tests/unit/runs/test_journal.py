@@ -11,7 +11,7 @@ from orchestrator.contract.plan import Phase, TrialSpec
 from orchestrator.contract.settings import Settings
 from orchestrator.errors import OrchestratorError
 from orchestrator.runs import journal as journals
-from orchestrator.runs.journal import Extension, Journal, Look, Report, read
+from orchestrator.runs.journal import Evaluated, Extension, Journal, Look, read
 
 SPEC = TrialSpec(
     id="a-s0",
@@ -22,14 +22,14 @@ SPEC = TrialSpec(
     searched={"optimizer.lr": 0.1},
     settings=Settings.model_validate({"name": "x", "environment": {"use": "y"}, "optimizer": {"lr": 0.1}}),
 )
-REPORT = Report(trial="a-s0", step=4, cost=40.0, value=0.25, decision="stop", rung=36.0)
+REPORT = Evaluated(trial="a-s0", step=4, cost=40.0, value=0.25, decision="stop", rung=36.0)
 
 
 def _filled(directory):
     journal = Journal(directory)
     journal.append([journals.sweep_record(resumed=False), journals.trials_record([SPEC])])
     journal.append([{"kind": "suggestion", "arm": "a", "index": 2, "values": {"optimizer.lr": 0.1}}])
-    journal.append([{"kind": "start", "trial": "a-s0"}, journals.report_record(REPORT)])
+    journal.append([{"kind": "start", "trial": "a-s0"}, journals.evaluated_record(REPORT)])
     return journal
 
 
