@@ -185,4 +185,4 @@ def test_stored_float16_is_refused_when_it_is_loaded():
     from orchestrator_plugins.causal_lm.precision import keep_masters
 
     with pytest.raises(ValueError, match=r"policy.model.dtype: float16 cannot be trained"):
-        keep_masters(nn.Linear(2, 2).half(), adapters=False)
+        keep_masters(nn.Linear(2, 2).half(), adapters=False, asked="auto")

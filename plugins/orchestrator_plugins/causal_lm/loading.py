@@ -11,7 +11,7 @@ import torch
 from .architecture import Transformer
 from .config import NO_PEFT, LoraConfig, ModelConfig
 from .dropout import check_steady, silence_dropout
-from .precision import computing, keep_masters
+from .precision import computing, keep_masters, read_in
 from .presets import folder_of
 from .pretrained import pretrained
 from .rendering import PlainRendering, Renderer
@@ -46,15 +46,15 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
     if config.preset == "tiny":
         tokenizer = CharacterTokenizer(config.words)
         lm = cast("Transformer", build_tiny(config, tokenizer))
-        if config.dtype != "auto":
-            lm = lm.to(getattr(torch, config.dtype))
+        if read_in(config) != "auto":
+            lm = lm.to(getattr(torch, read_in(config)))
         renderer = Renderer(PlainRendering(tokenizer))
     else:
         tokenizer, lm = _read(config)
         renderer = Renderer(rendering_of(tokenizer, _stops(lm)))
     context = _window(lm)
     silence_dropout(lm)
-    compute = keep_masters(lm, adapters=config.lora is not None)
+    compute = keep_masters(lm, adapters=config.lora is not None, asked=config.dtype)
     lm = lm.to(device).eval()
     with computing(compute, device):
         check_steady(lm)
@@ -71,11 +71,11 @@ def load(config: ModelConfig, device: torch.device) -> Loaded:
 def _read(config: ModelConfig) -> tuple[Any, Transformer]:
     """Read a model that is somewhere already: packaged, at a path, on a hub."""
     if config.preset is not None:
-        return pretrained(str(folder_of(config.preset)), dtype=config.dtype, attention=config.attention)
+        return pretrained(str(folder_of(config.preset)), dtype=read_in(config), attention=config.attention)
     assert config.path is not None
     return pretrained(
         config.path,
-        dtype=config.dtype,
+        dtype=read_in(config),
         gguf=config.gguf,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,

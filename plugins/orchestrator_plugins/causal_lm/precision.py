@@ -15,28 +15,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import NO_FLOAT16
+from .config import NO_FLOAT16, ModelConfig
 
 COARSE = (torch.bfloat16, torch.float16)
 
 
-def keep_masters(lm: nn.Module, *, adapters: bool) -> torch.dtype | None:
-    """Give a model of reduced precision float32 weights, in place, where they are trained.
+def read_in(config: ModelConfig) -> str:
+    """What a model's weights are read in: masters as precisely as they are stored.
+
+    Masters that begin at bfloat16 numbers compute what they did until a step has carried them half way to the next.
+    """
+    return "float32" if config.dtype == "bfloat16" and config.lora is None else config.dtype
+
+
+def keep_masters(lm: nn.Module, *, adapters: bool, asked: str) -> torch.dtype | None:
+    """Give a model that computes in reduced precision float32 weights, in place, where they are trained.
 
     :param adapters: the model's own weights are frozen below adapters, and stay as they are
+    :param asked: ``model.dtype``
     :returns: what is computed in; None: what the weights are in
     :raises ValueError: the model is of float16
     """
     coarse = next((p.dtype for p in lm.parameters() if p.dtype in COARSE), None)
     if coarse is torch.float16:
         raise ValueError(f"policy.model.dtype: {NO_FLOAT16}")
-    if coarse is None or adapters:
+    if adapters:
+        return None
+    compute = coarse or (torch.bfloat16 if asked == "bfloat16" else None)
+    if compute is None:
         return None
     lm.float()
     for module in lm.modules():
         if isinstance(module, nn.Embedding):  # autocast leaves them alone: the residual stream would be float32
             module.register_forward_hook(_round)
-    return coarse
+    return compute
 
 
 def computing(compute: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from orchestrator.report import searches
 from orchestrator.report.terminal import render_terminal
 from orchestrator.report.write import write_report
 from orchestrator.runs import journal
-from orchestrator.runs.journal import Journal
+from orchestrator.runs.journal import Evaluated, Journal
 from orchestrator.runs.study import Study
 from orchestrator.testing import make_settings, make_study
 
