@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NO_RESULT = "its result could not be written, as where the disk is full; make room, then resume"
+
 
 def run(
     plan: Plan,
@@ -64,9 +66,10 @@ def run_watched(plan: Plan, directory: Path, progress: Progress, *, held: Fence 
     """
     with driving(directory, held), leaving(RunFolder(directory)) as leave:
         supervise.run("local", plan, directory, progress, leave)
-    known = dict.fromkeys([*(spec.id for spec in plan.trials), *journals.read(directory).trials])
-    found = (read_result(RunFolder(directory).trial(trial)) for trial in known)
-    return [result for result in found if result is not None]
+    specs = {spec.id: spec for spec in plan.trials}
+    specs |= {trial: history.spec for trial, history in journals.read(directory).trials.items()}
+    found = ((spec, read_result(RunFolder(directory).trial(trial))) for trial, spec in specs.items())
+    return [result or _failed(spec, TrialError(_NO_RESULT)) for spec, result in found]
 
 
 def hangs_are_watched(plan: Plan, registry: Registry) -> bool:

@@ -77,6 +77,33 @@ def test_a_step_that_never_returns_costs_its_rollouts_and_not_the_run(tmp_path):
     assert rows[8]["cost/failed_rollouts"] == 2
 
 
+def test_a_trial_whose_result_cannot_be_written_has_failed(tmp_path):
+    script = (
+        "import dataclasses, sys\n"
+        "from pathlib import Path\n"
+        "from orchestrator.contract.plan import Plan\n"
+        "from orchestrator.plugging.registry import load_registry\n"
+        "from orchestrator.runners import local\n"
+        "from orchestrator.runners.progress import Silent\n"
+        "run, plan = Path(sys.argv[1]), Plan.from_json(sys.argv[2])\n"
+        "plan = dataclasses.replace(plan, fingerprint=load_registry().manager.fingerprint())\n"
+        "[result] = local.run_watched(plan, run, Silent())\n"
+        "print(result.status, result.error.message)\n"
+    )
+    RunFolder(tmp_path).trial("calm").result.mkdir(parents=True)  # in the way of whoever writes one
+    plan = ladder.plan({"calm": {"quality": 0.4}})
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path, plan.to_json()],
+        env=_installed(tmp_path / "plugins"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.startswith("failed its result could not be written"), done.stderr
+
+
 def test_a_step_that_outlasts_the_budget_by_far_is_ended_and_noted(tmp_path):
     script = (
         "import sys, time\n"
