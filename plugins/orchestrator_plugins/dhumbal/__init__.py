@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.api import (
-    Component,
-    Components,
-    Recipe,
-    ReportSection,
-    Speaks,
-    Trial,
-    TrialResult,
-    hookimpl,
-)
+from orchestrator.api import Component, Components, Recipe, ReportSection, Speaks, Trial, TrialResult, hookimpl
 
 from .config import DhumbalConfig, QLearningConfig, ReplayConfig, TournamentConfig
 
