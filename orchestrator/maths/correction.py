@@ -31,7 +31,7 @@ def behaviour_ratio(
     :raises ValueError: when shapes differ
     Source: Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training" (tokens); Liu, Li et
     al. 2025, "When speed kills stability", sec. 4.2.1 (sequences); with older weights: Hilton et al. 2021
-    (arXiv:2110.00641), eq. 4, whose proximal policy is the old one here.
+    (arXiv:2110.00641), whose proximal policy is the old one here.
     """
     old_logprobs = old_logprobs.detach()
     if level == "token":
