@@ -155,11 +155,7 @@ class Study(os.PathLike[str]):
 
         return pandas.DataFrame(
             {
-                "run": trial.run,
-                "trial": trial.id,
-                "arm": trial.arm,
-                "seed": trial.seed,
-                "phase": str(trial.phase),
+                **_columns_of(trial),
                 "status": trial.status,
                 "step": int(row["step"]),
                 "kind": row.get("kind"),
@@ -184,11 +180,7 @@ class Study(os.PathLike[str]):
 
         return pandas.DataFrame(
             {
-                "run": trial.run,
-                "trial": trial.id,
-                "arm": trial.arm,
-                "seed": trial.seed,
-                "phase": str(trial.phase),
+                **_columns_of(trial),
                 "step": row["step"],
                 "task": row["task"],
                 "reference": row.get("reference"),
@@ -287,6 +279,17 @@ def differences(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 def comparable(settings: Settings) -> dict[str, Any]:
     """What makes two arms the same arm: their settings without names, trackers and machines."""
     return settings.model_dump(mode="json", exclude={"name", "tracking", "resources", "report", "checkpoints"})
+
+
+def _columns_of(trial: TrialData) -> dict[str, Any]:
+    """What a row of a data frame says of its trial."""
+    return {
+        "run": trial.run,
+        "trial": trial.id,
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "phase": str(trial.phase),
+    }
 
 
 def _asked(turns: Sequence[Mapping[str, Any]]) -> str | None:
